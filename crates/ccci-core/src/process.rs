@@ -1,0 +1,513 @@
+//! The only place that starts processes.
+//!
+//! A [`Job`] is a foreign program (git, docker, abra, a test): a group of its own, no lock fd, stdin
+//! closed, SIGKILL when its parent dies, output into a log, a timeout, and TERM – grace – KILL for
+//! the whole group at the end. [`spawn_part`] starts this same program as the worker or the reaper.
+//! [`tagged`] finds and kills what a run started, also what left every group.
+
+pub mod tagged;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+
+use crate::lifetime::clock::Deadline;
+use crate::lifetime::exec::{Birth, SELF_EXE, arm_child};
+
+/// How many bytes of output an error carries.
+const TAIL: usize = 2000;
+
+/// How a job ended. "Timed out", "killed" and "exited" stay different to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal, from somebody else.
+    Killed(i32),
+    /// It was still running at its timeout, and was ended.
+    TimedOut(Duration),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Killed(signal) => match Signal::try_from(*signal) {
+                Ok(signal) => write!(f, "killed by {signal}"),
+                Err(_) => write!(f, "killed by signal {signal}"),
+            },
+            Self::TimedOut(limit) => write!(f, "timed out after {}", crate::config::duration::show(*limit)),
+        }
+    }
+}
+
+/// Why a job could not be run, or did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It did not start.
+    #[error("cannot start `{command}`: {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It started, and watching it failed.
+    #[error("lost track of `{command}`: {source}")]
+    Watch {
+        /// The command line.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended badly.
+    #[error("`{command}` failed: {ended}{tail}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        ended: Ended,
+        /// The end of what it printed.
+        tail: String,
+    },
+}
+
+/// A finished job.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// The end of what it printed.
+    pub tail: String,
+    /// All that it printed on stdout, if that was asked for.
+    pub stdout: Vec<u8>,
+}
+
+/// A foreign program to run.
+#[derive(Debug, Clone)]
+pub struct Job {
+    program: OsString,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    dir: PathBuf,
+    timeout: Duration,
+    grace: Duration,
+    capture: bool,
+}
+
+impl Job {
+    /// A program, found on the `PATH` of its environment.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: std::env::vars_os().collect(),
+            dir: PathBuf::from("/"),
+            timeout: Duration::from_secs(600),
+            grace: Duration::from_secs(10),
+            capture: false,
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds variables to the environment.
+    #[must_use]
+    pub fn env<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.env.extend(vars.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned())));
+        self
+    }
+
+    /// Where it runs. Default `/`.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.dir);
+        self
+    }
+
+    /// How long it may take. Default ten minutes.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What its group gets between SIGTERM and SIGKILL.
+    #[must_use]
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Keeps stdout for the caller instead of handing its lines out.
+    #[must_use]
+    pub const fn capture(mut self) -> Self {
+        self.capture = true;
+        self
+    }
+
+    /// The command line, for people.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs it to its end; every line that it prints is handed to `sink`.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`] and [`ProcessError::Watch`]. A bad end is in the value.
+    pub fn run(&self, sink: &mut dyn FnMut(&str)) -> Result<Finished, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.command_line(), source };
+        let (out, out_end) = io::pipe().map_err(start)?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(&self.env)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .process_group(0);
+        let (err, kept) = if self.capture {
+            let (err, err_end) = io::pipe().map_err(start)?;
+            command.stdout(out_end).stderr(err_end);
+            (OwnedFd::from(err), Some(OwnedFd::from(out)))
+        } else {
+            command.stdout(out_end.try_clone().map_err(start)?).stderr(out_end);
+            (OwnedFd::from(out), None)
+        };
+        // The test dies when memory runs out, not its guardian.
+        arm_child(
+            &mut command,
+            Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() },
+        );
+        let child = spawn(&mut command).map_err(start)?;
+        // The parent's copies of the write ends go with the command.
+        drop(command);
+        let mut watch = Watch { child, lines: Lines::new(err), kept: kept.map(Lines::new), stdout: Vec::new() };
+        let ended = watch.until_end(self.timeout, self.grace, sink);
+        let ended = ended.map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
+        Ok(Finished { ended, tail: watch.lines.tail(), stdout: watch.stdout })
+    }
+
+    /// Runs it and takes any end but success for an error.
+    ///
+    /// # Errors
+    /// [`ProcessError`], with the end of its output.
+    pub fn run_ok(&self, sink: &mut dyn FnMut(&str)) -> Result<Finished, ProcessError> {
+        let finished = self.run(sink)?;
+        if finished.ended == Ended::Exited(0) {
+            return Ok(finished);
+        }
+        let tail = finished.tail.trim();
+        let tail = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
+        Err(ProcessError::Failed { command: self.command_line(), ended: finished.ended, tail })
+    }
+
+    /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.
+    ///
+    /// The caller is its parent while it lives and collects it with [`collect`].
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`].
+    pub fn detach(&self, log: &File) -> Result<Pid, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.command_line(), source };
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(&self.env).current_dir(&self.dir).stdin(Stdio::null());
+        command.stdout(log.try_clone().map_err(start)?).stderr(log.try_clone().map_err(start)?);
+        arm_child(&mut command, Birth { new_session: true, oom_score_adj: Some(500), ..Birth::default() });
+        let child = spawn(&mut command).map_err(start)?;
+        Ok(pid_of(&child))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    command.spawn()
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+/// Collects a child of ours that has ended, so that it does not stay a zombie; `None` while it runs
+/// or when it is not our child.
+#[must_use]
+pub fn collect(pid: Pid) -> Option<Ended> {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, code)) => Some(Ended::Exited(code)),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ended::Killed(signal as i32)),
+        _ => None,
+    }
+}
+
+/// Starts this same program as another part of the run (worker, reaper).
+///
+/// # Errors
+/// [`ProcessError::Start`].
+pub fn spawn_part(
+    args: &[OsString],
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    birth: Birth,
+) -> Result<Part, ProcessError> {
+    let mut command = Command::new(SELF_EXE);
+    command.arg0("cc-ci-run").args(args).env_clear().envs(env).stdin(Stdio::null()).process_group(0);
+    arm_child(&mut command, birth);
+    let child = spawn(&mut command).map_err(|source| ProcessError::Start {
+        command: format!("{SELF_EXE} {}", args[0].to_string_lossy()),
+        source,
+    })?;
+    Ok(Part { pid: pid_of(&child), child })
+}
+
+/// A part of the run: a child of ours that is this same program.
+#[derive(Debug)]
+pub struct Part {
+    /// Its pid, valid until it is collected.
+    pub pid: Pid,
+    child: Child,
+}
+
+impl Part {
+    /// Its end, if it has ended.
+    ///
+    /// # Errors
+    /// What `waitpid(2)` says.
+    pub fn try_wait(&mut self) -> io::Result<Option<Ended>> {
+        Ok(self.child.try_wait()?.map(ended))
+    }
+
+    /// Sends a signal to it alone. It is not collected yet, so the pid cannot be another's.
+    pub fn signal(&self, signal: Signal) {
+        // ESRCH cannot be: an ended child stays a zombie until `try_wait`.
+        let _sent = nix::sys::signal::kill(self.pid, signal);
+    }
+}
+
+fn ended(status: ExitStatus) -> Ended {
+    status.code().map_or_else(|| Ended::Killed(status.signal().unwrap_or(0)), Ended::Exited)
+}
+
+/// Sends `signal` to a process only if it is still the one that started at `start_ticks`.
+///
+/// # Errors
+/// What `pidfd_open(2)` or `pidfd_send_signal(2)` says; a process that is gone is no error.
+pub fn signal_exactly(pid: u32, start_ticks: u64, signal: Signal) -> io::Result<bool> {
+    let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { return Ok(false) };
+    let fd = match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    // Looked at after the pidfd is open: from here on the number cannot become another's.
+    if tagged::start_ticks(pid) != Some(start_ticks) {
+        return Ok(false);
+    }
+    let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else { return Ok(false) };
+    match pidfd_send_signal(&fd, signal) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A pipe's lines, as they come.
+struct Lines {
+    fd: OwnedFd,
+    pending: Vec<u8>,
+    recent: Vec<u8>,
+    open: bool,
+}
+
+impl Lines {
+    fn new(fd: OwnedFd) -> Self {
+        let _blocking_is_fine = rustix::io::ioctl_fionbio(&fd, true);
+        Self { fd, pending: Vec::new(), recent: Vec::new(), open: true }
+    }
+
+    /// Takes all that is there.
+    fn read(&mut self, sink: &mut dyn FnMut(&str), keep: Option<&mut Vec<u8>>) {
+        let mut buffer = [0; 8192];
+        let mut fresh = Vec::new();
+        loop {
+            match rustix::io::read(&self.fd, &mut buffer[..]) {
+                Ok(0) => {
+                    self.open = false;
+                    break;
+                }
+                Ok(n) => fresh.extend_from_slice(&buffer[..n]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        if let Some(keep) = keep {
+            keep.extend_from_slice(&fresh);
+            return;
+        }
+        self.recent.extend_from_slice(&fresh);
+        if self.recent.len() > 4 * TAIL {
+            self.recent.drain(..self.recent.len() - TAIL);
+        }
+        self.pending.extend_from_slice(&fresh);
+        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.pending.drain(..=end).collect();
+            sink(String::from_utf8_lossy(&line[..end]).trim_end_matches('\r'));
+        }
+        if !self.open && !self.pending.is_empty() {
+            sink(&String::from_utf8_lossy(&std::mem::take(&mut self.pending)));
+        }
+    }
+
+    fn tail(&self) -> String {
+        let from = self.recent.len().saturating_sub(TAIL);
+        String::from_utf8_lossy(&self.recent[from..]).into_owned()
+    }
+}
+
+/// A running job.
+struct Watch {
+    child: Child,
+    lines: Lines,
+    kept: Option<Lines>,
+    stdout: Vec<u8>,
+}
+
+impl Watch {
+    fn until_end(&mut self, timeout: Duration, grace: Duration, sink: &mut dyn FnMut(&str)) -> io::Result<Ended> {
+        let pid = pid_of(&self.child);
+        let raw = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+        let exit = pidfd_open(raw, PidfdFlags::empty())?;
+        let timed_out = !self.wait_until(&exit, Deadline::after(timeout), sink)?;
+        if timed_out {
+            let _sent = killpg(pid, Signal::SIGTERM);
+            self.wait_until(&exit, Deadline::after(grace), sink)?;
+        }
+        // The leader is not collected yet, so the group's number is still ours ([pgid]); what it left
+        // running in its group ends with it.
+        let _sent = killpg(pid, Signal::SIGKILL);
+        self.wait_until(&exit, Deadline::after(Duration::from_secs(3600)), sink)?;
+        let status = self.child.wait()?;
+        // What was written before the end is still in the pipe; a descendant that left the group may
+        // hold it open for ever, so no wait for the end of file.
+        self.take(sink);
+        self.lines.open = false;
+        self.take(sink);
+        Ok(if timed_out { Ended::TimedOut(timeout) } else { ended(status) })
+    }
+
+    fn take(&mut self, sink: &mut dyn FnMut(&str)) {
+        self.lines.read(sink, None);
+        if let Some(kept) = &mut self.kept {
+            kept.read(sink, Some(&mut self.stdout));
+        }
+    }
+
+    /// Hands out lines until the process has ended (true) or `until` has passed (false).
+    fn wait_until(&mut self, exit: &OwnedFd, until: Deadline, sink: &mut dyn FnMut(&str)) -> io::Result<bool> {
+        loop {
+            let ended = {
+                let mut fds = vec![PollFd::new(exit.as_fd(), PollFlags::POLLIN)];
+                for pipe in std::iter::once(&self.lines).chain(&self.kept).filter(|pipe| pipe.open) {
+                    fds.push(PollFd::new(pipe.fd.as_fd(), PollFlags::POLLIN));
+                }
+                wait_ready(&mut fds, Some(until.left()))?;
+                fds[0].any() == Some(true)
+            };
+            self.take(sink);
+            if ended || until.passed() {
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+/// `poll(2)` that goes on after an interruption; `None` waits for ever.
+///
+/// # Errors
+/// What `poll(2)` says.
+pub fn wait_ready(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
+    // Rounded up, so that a wait for less than a millisecond does not spin.
+    let millis = timeout.map(|left| left.as_micros().div_ceil(1000));
+    let timeout = millis.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
+    match poll(fds, timeout) {
+        Ok(n) => Ok(n > 0),
+        Err(nix::Error::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Reads all of a small file from an untrusted place, up to `limit` bytes.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Job {
+        Job::new("/bin/sh").args(["-c", script]).grace(Duration::from_millis(200))
+    }
+
+    #[test]
+    fn the_ends_of_a_job_stay_different() {
+        let mut lines = Vec::new();
+        let done =
+            sh("echo one; echo two >&2; printf three; exit 7").run(&mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(done.ended, Ended::Exited(7));
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert_eq!(sh("kill -9 $$").run(&mut |_| {}).unwrap().ended, Ended::Killed(9));
+        let slow = sh("exec sleep 100").timeout(Duration::from_millis(50));
+        assert_eq!(slow.run(&mut |_| {}).unwrap().ended, Ended::TimedOut(Duration::from_millis(50)));
+        let missing = Job::new("/no/such/program").run(&mut |_| {}).unwrap_err();
+        assert!(missing.to_string().contains("/no/such/program"), "{missing}");
+    }
+
+    #[test]
+    fn a_job_that_ignores_sigterm_is_killed_with_its_group() {
+        let stubborn = sh("trap '' TERM; sleep 100 & echo $!; wait; wait").timeout(Duration::from_millis(100));
+        let mut child = None;
+        stubborn.run(&mut |line| child = line.parse::<u32>().ok()).unwrap();
+        let child = child.unwrap();
+        // Killed with its leader; what is left of it is at most a zombie for init.
+        assert!(tagged::is_gone(child), "the group's child {child} survived");
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_pipe_does_not_hold_the_job_up() {
+        let done = sh("setsid sleep 60 & echo $!").run(&mut |_| {}).unwrap();
+        assert_eq!(done.ended, Ended::Exited(0));
+        let pid: i32 = done.tail.trim().parse().unwrap();
+        let _ended = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+
+    #[test]
+    fn captured_output_is_whole_and_apart() {
+        let done = sh("echo data; echo talk >&2").capture().run_ok(&mut |line| assert_eq!(line, "talk")).unwrap();
+        assert_eq!(done.stdout, b"data\n");
+        let failed = sh("echo broken >&2; exit 3").run_ok(&mut |_| {}).unwrap_err().to_string();
+        assert!(failed.contains("exit code 3") && failed.contains("broken"), "{failed}");
+    }
+}

@@ -1,0 +1,291 @@
+//! Finding and killing what a run started, by the variables in its environment.
+//!
+//! A group kill misses what called `setsid` ([pgid]), and a SIGKILLed harness leaves children that go
+//! on working ([E7]). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_APP_DOMAIN` in
+//! its environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::wait_ready;
+use crate::lifetime::clock::Deadline;
+use crate::weaken::{self, Protection};
+
+/// The variable with the run's id.
+pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
+/// The variable with the domain, or the guard's name.
+pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
+/// Environments beyond this are read in part.
+const MAX_ENVIRON: u64 = 1 << 20;
+
+/// Which processes are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tag {
+    /// Those of one run.
+    Run {
+        /// Its id.
+        run_id: String,
+        /// Its domain or guard name.
+        domain: String,
+    },
+    /// Those of any run of a domain. Only its lock's holder may ask, before it starts anything.
+    Domain(String),
+    /// Those that carry this variable with this value, whichever run started them.
+    Variable(&'static str, String),
+}
+
+impl Tag {
+    fn matches(&self, environ: &[u8]) -> bool {
+        let has = |key: &str, value: &str| {
+            environ.split(|byte| *byte == 0).any(|entry| {
+                entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
+            })
+        };
+        match self {
+            Self::Run { run_id, domain } => has(RUN_ID_VAR, run_id) && has(DOMAIN_VAR, domain),
+            // A step that only sets CCCI_APP_DOMAIN by hand is no run's process.
+            Self::Domain(domain) => {
+                has(DOMAIN_VAR, domain) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
+            }
+            Self::Variable(key, value) => has(key, value),
+        }
+    }
+}
+
+/// A process that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its pid.
+    pub pid: u32,
+    /// Its command name.
+    pub name: String,
+    fd: OwnedFd,
+}
+
+/// What is left when killing did not empty the list in time (uninterruptible sleep, say).
+#[derive(Debug, thiserror::Error)]
+pub enum TagError {
+    /// `/proc` cannot be read, so nothing can be said.
+    #[error("cannot read /proc: {0}; it must be mounted, and show the processes of other users (no hidepid)")]
+    Proc(#[from] io::Error),
+    /// These would not die.
+    #[error("processes still run after SIGKILL: {0}")]
+    Survivors(String),
+}
+
+/// The live processes that carry `tag`, without this process and its ancestors.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
+    let spared = ancestry();
+    let mut found = Vec::new();
+    for pid in pids()? {
+        if spared.contains(&pid) || !environ(pid).is_some_and(|environ| tag.matches(&environ)) {
+            continue;
+        }
+        let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { continue };
+        let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
+        // Again, now that the number is pinned.
+        if is_gone(pid) || !environ(pid).is_some_and(|environ| tag.matches(&environ)) {
+            continue;
+        }
+        found.push(Found { pid, name: name(pid), fd });
+    }
+    Ok(found)
+}
+
+/// Ends every process that carries `tag`: SIGTERM, up to `grace`, then SIGKILL until none is found.
+///
+/// Returns what was ended, as `name (pid)`. With no grace SIGKILL comes at once.
+///
+/// # Errors
+/// [`TagError`] when `/proc` cannot be read or something would not die within ten seconds.
+pub fn end_all(tag: &Tag, grace: Duration) -> Result<Vec<String>, TagError> {
+    let mut ended = Vec::new();
+    if !weaken::on(Protection::TagKill) {
+        return Ok(ended);
+    }
+    let mut remember = |found: &[Found]| {
+        for process in found {
+            let text = format!("{} ({})", process.name, process.pid);
+            if !ended.contains(&text) {
+                ended.push(text);
+            }
+        }
+    };
+    if !grace.is_zero() {
+        let found = find(tag)?;
+        remember(&found);
+        for process in &found {
+            let _gone = pidfd_send_signal(&process.fd, rustix::process::Signal::TERM);
+        }
+        wait_gone(&found, grace)?;
+    }
+    let limit = Deadline::after(Duration::from_secs(10));
+    loop {
+        let found = find(tag)?;
+        if found.is_empty() {
+            return Ok(ended);
+        }
+        if limit.passed() {
+            let names: Vec<_> = found.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect();
+            return Err(TagError::Survivors(names.join(", ")));
+        }
+        remember(&found);
+        for process in &found {
+            let _gone = pidfd_send_signal(&process.fd, rustix::process::Signal::KILL);
+        }
+        wait_gone(&found, limit.left())?;
+    }
+}
+
+/// Waits until all of them have ended, or `limit` is over.
+fn wait_gone(found: &[Found], limit: Duration) -> io::Result<()> {
+    let until = Deadline::after(limit);
+    for process in found {
+        while !is_gone(process.pid) && !until.passed() {
+            wait_ready(&mut [PollFd::new(process.fd.as_fd(), PollFlags::POLLIN)], Some(until.left()))?;
+            if super::collect(nix::unistd::Pid::from_raw(process.pid.cast_signed())).is_some() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The values of variable `key` in the environments of all live processes.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
+    let mut values = BTreeSet::new();
+    for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
+        for entry in environ(pid).unwrap_or_default().split(|byte| *byte == 0) {
+            let value = entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            values.extend(value.map(|value| String::from_utf8_lossy(value).into_owned()));
+        }
+    }
+    Ok(values)
+}
+
+/// Sends `signal` to every process that carries `tag`, once.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn signal_all(tag: &Tag, signal: Signal) -> io::Result<usize> {
+    let found = find(tag)?;
+    let signal = rustix::process::Signal::from_named_raw(signal as i32).ok_or(io::ErrorKind::InvalidInput)?;
+    for process in &found {
+        let _gone = pidfd_send_signal(&process.fd, signal);
+    }
+    Ok(found.len())
+}
+
+fn pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+/// A process's environment as it was at its start; `None` when it is gone or not ours to read.
+fn environ(pid: u32) -> Option<Vec<u8>> {
+    super::read_limited(format!("/proc/{pid}/environ").as_ref(), MAX_ENVIRON).ok().filter(|bytes| !bytes.is_empty())
+}
+
+/// The fields of `/proc/<pid>/stat` after the command name, which may contain anything.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// When a process started, in clock ticks since boot; with the pid it names one process for ever.
+#[must_use]
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    stat_fields(pid)?.get(19)?.parse().ok()
+}
+
+/// The parent's pid.
+fn parent(pid: u32) -> Option<u32> {
+    stat_fields(pid)?.get(1)?.parse().ok()
+}
+
+/// Whether a process has ended; one that nobody has collected yet (a zombie) has.
+#[must_use]
+pub fn is_gone(pid: u32) -> bool {
+    stat_fields(pid).is_none_or(|fields| matches!(fields.first().map(String::as_str), Some("Z" | "X")))
+}
+
+fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".to_owned(), |name| name.trim().to_owned())
+}
+
+/// This process and all above it: a caller whose environment happens to match is never a target.
+fn ancestry() -> BTreeSet<u32> {
+    let mut line = BTreeSet::new();
+    let mut next = Some(std::process::id());
+    while let Some(pid) = next.filter(|pid| *pid > 0) {
+        if !line.insert(pid) {
+            break;
+        }
+        next = parent(pid);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_match_whole_values_only() {
+        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_APP_DOMAIN=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
+        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), domain: domain.into() }.matches(environ);
+        assert!(run("12", "hell-012345.ci"));
+        assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
+        assert!(Tag::Domain("hell-012345.ci".into()).matches(environ));
+        assert!(!Tag::Domain("hell-012345.ci".into()).matches(b"CCCI_APP_DOMAIN=hell-012345.ci\0"));
+        assert!(Tag::Variable("X", "CCCI_RUN_ID=13".into()).matches(environ));
+    }
+
+    #[test]
+    fn a_process_that_left_its_group_is_found_and_killed() {
+        let domain = format!("t-{}", std::process::id());
+        let tag = Tag::Run { run_id: "r".into(), domain: domain.clone() };
+        // The fifo tells that both have left the group before the leader ends and the group is killed.
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("up");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let leave = "setsid sh -c 'trap \"\" TERM; echo up >\"$FIFO\"; exec sleep 60' & read up <\"$FIFO\"";
+        let job = super::super::Job::new("/bin/sh")
+            .args(["-c", &format!("{leave}; {leave}")])
+            .env([(RUN_ID_VAR, "r"), (DOMAIN_VAR, domain.as_str())])
+            .env([("FIFO", &fifo)]);
+        job.run(&mut |_| {}).unwrap();
+        let ended = end_all(&tag, Duration::from_millis(100)).unwrap();
+        assert_eq!(ended.len(), 2, "{ended:?}");
+        assert!(find(&tag).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_start_time_tells_one_process_from_another_of_the_same_number() {
+        let me = std::process::id();
+        assert!(start_ticks(me).is_some());
+        assert!(!is_gone(me));
+        assert!(
+            !super::super::signal_exactly(me, 1, Signal::SIGTERM).unwrap(),
+            "a wrong start time is another process"
+        );
+    }
+}

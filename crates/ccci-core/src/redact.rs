@@ -1,0 +1,75 @@
+//! Keeping secrets out of logs: everything that a child prints goes through here first.
+
+/// Replaces secret values and values of secret-looking assignments.
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    values: Vec<String>,
+}
+
+/// What stands in for a secret.
+const MASK: &str = "***";
+/// A shorter value would mask ordinary words.
+const SHORTEST: usize = 6;
+
+impl Redactor {
+    /// Learns a value.
+    pub fn learn(&mut self, value: &str) {
+        let value = value.trim();
+        if value.len() >= SHORTEST && !self.values.iter().any(|known| known == value) {
+            self.values.push(value.to_owned());
+            // A value that contains another must go first.
+            self.values.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        }
+    }
+
+    /// The line without the secrets in it.
+    #[must_use]
+    pub fn clean(&self, line: &str) -> String {
+        let mut line = line.to_owned();
+        for value in &self.values {
+            if line.contains(value.as_str()) {
+                line = line.replace(value.as_str(), MASK);
+            }
+        }
+        mask_assignments(&line)
+    }
+}
+
+/// `DB_PASSWORD=x`, `"api_token": "x"` and the like, whatever the value is.
+fn mask_assignments(line: &str) -> String {
+    const WORDS: [&str; 6] = ["password", "passwd", "secret", "token", "api_key", "private_key"];
+    let lower = line.to_ascii_lowercase();
+    let Some(word) = WORDS.iter().filter_map(|word| lower.find(word).map(|at| at + word.len())).min() else {
+        return line.to_owned();
+    };
+    let rest = &line[word..];
+    let name_end =
+        rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '"' || c == '\'')).unwrap_or(rest.len());
+    let Some(value) = rest[name_end..].strip_prefix(['=', ':']) else { return line.to_owned() };
+    let value = value.trim_start();
+    // A path or a version is no secret: `SECRET_X_VERSION=v1`, `token: /run/secrets/x`.
+    let version = lower[word..word + name_end].contains("version") || lower[word..word + name_end].contains("file");
+    if value.is_empty() || version || value.starts_with('/') {
+        return line.to_owned();
+    }
+    let start = line.len() - value.len();
+    let end = value.find([' ', ',', '\t', ';']).map_or(line.len(), |end| start + end);
+    format!("{}{MASK}{}", &line[..start], &line[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_and_the_rest_stays() {
+        let mut redactor = Redactor::default();
+        redactor.learn("hunter2hunter2");
+        redactor.learn("ab");
+        assert_eq!(redactor.clean("got hunter2hunter2 ok, ab"), "got *** ok, ab");
+        assert_eq!(redactor.clean("DB_PASSWORD=abc rest"), "DB_PASSWORD=*** rest");
+        assert_eq!(redactor.clean("\"api_token\": \"x\", 1"), "\"api_token\": ***, 1");
+        assert_eq!(redactor.clean("SECRET_DB_PASSWORD_VERSION=v1"), "SECRET_DB_PASSWORD_VERSION=v1");
+        assert_eq!(redactor.clean("the secret of it"), "the secret of it");
+    }
+}

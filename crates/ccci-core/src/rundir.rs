@@ -1,0 +1,241 @@
+//! A run's directory: everything that one run knows, and nothing that two runs share ([CONC-A1]).
+//!
+//! `run.json` says what the run is; `events.jsonl` grows by one line per event, so that a worker that
+//! dies loses nothing it had said; `planned.jsonl` is the durable record of what will be created,
+//! written before it is created ([48]). Whole files are replaced atomically.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::name::RunId;
+use crate::substrate::Object;
+
+/// Why a run directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {path}: {source}{}", hint(source))]
+pub struct RunDirError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "; the disk is full: `cc-ci-janitor sweep` frees what dead runs left",
+        io::ErrorKind::PermissionDenied => "; is this the right user, and CCCI_RUNS_DIR the right place?",
+        _ => "",
+    }
+}
+
+/// The names of the files in a run directory.
+pub mod file {
+    /// What the run is.
+    pub const RUN: &str = "run.json";
+    /// What happened, a line each.
+    pub const EVENTS: &str = "events.jsonl";
+    /// What will be created, a line each.
+    pub const PLANNED: &str = "planned.jsonl";
+    /// What teardown did.
+    pub const RECEIPT: &str = "receipt.json";
+    /// What a reap before the run did.
+    pub const PRECLEAN: &str = "preclean.json";
+    /// The result.
+    pub const RESULTS: &str = "results.json";
+    /// All that was said.
+    pub const LOG: &str = "run.log";
+    /// Where the run was reported to have ended: teardown is complete and nothing needs reaping.
+    pub const CLEAN: &str = "clean";
+}
+
+/// A run's directory.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes the directory of a new run. An id that exists already gets `-<pid>`.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn create(runs_dir: &Path, id: &RunId) -> Result<(Self, RunId), RunDirError> {
+        let fail = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| RunDirError { doing, path, source }
+        };
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o755).recursive(true);
+        builder.create(runs_dir).map_err(fail("create", runs_dir))?;
+        let mut only_me = std::fs::DirBuilder::new();
+        // Hooks and logs may hold what is nobody else's business.
+        only_me.mode(0o700);
+        let own = RunId::new(&format!("{id}-{}", std::process::id())).unwrap_or_else(|_| id.clone());
+        let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+        for id in [id, &own] {
+            let path = runs_dir.join(id.as_str());
+            match only_me.create(&path) {
+                Ok(()) => return Ok((Self { path }, id.clone())),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+                Err(error) => return Err(fail("create", &path)(error)),
+            }
+        }
+        Err(fail("create", &runs_dir.join(own.as_str()))(last))
+    }
+
+    /// An existing run's directory.
+    #[must_use]
+    pub const fn open(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path inside it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> RunDirError {
+        RunDirError { doing, path: self.join(name), source }
+    }
+
+    /// Appends a line of JSON, in one write, so that the lines of several processes do not mix.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn append(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirError> {
+        let write = || {
+            let mut line = serde_json::to_vec(value)?;
+            line.push(b'\n');
+            OpenOptions::new().append(true).create(true).mode(0o600).open(self.join(name))?.write_all(&line)
+        };
+        write().map_err(|source| self.failed("append to", name, source))
+    }
+
+    /// The lines of a file that [`RunDir::append`] wrote. A line that a full disk or a crash cut short
+    /// is left out; a missing file has none.
+    ///
+    /// # Errors
+    /// [`RunDirError`] when the file is there and cannot be read.
+    pub fn lines<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, RunDirError> {
+        let file = match File::open(self.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.failed("read", name, error)),
+        };
+        let mut values = Vec::new();
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(|source| self.failed("read", name, source))?;
+            match serde_json::from_str(&line) {
+                Ok(value) => values.push(value),
+                Err(error) => tracing::debug!(file = name, %error, "passed over a line"),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Replaces a file: written beside it, synced, renamed.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
+        write_atomic(&self.join(name), bytes).map_err(|source| self.failed("write", name, source))
+    }
+
+    /// [`RunDir::write`], of a value as readable JSON.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirError> {
+        let text = serde_json::to_vec_pretty(value).map_err(|error| self.failed("write", name, error.into()))?;
+        self.write(name, &text)
+    }
+
+    /// Reads a file that [`RunDir::write_json`] wrote; `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`RunDirError`] when it is there and cannot be read.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, RunDirError> {
+        match std::fs::read(self.join(name)) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|error| self.failed("understand", name, error.into()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", name, error)),
+        }
+    }
+
+    /// Writes down, durably, what is about to be created.
+    ///
+    /// # Errors
+    /// [`RunDirError`]; then it must not be created.
+    pub fn plan(&self, objects: &[Object]) -> Result<(), RunDirError> {
+        for object in objects {
+            self.append(file::PLANNED, object)?;
+        }
+        let synced = File::open(self.join(file::PLANNED)).and_then(|planned| planned.sync_data());
+        match synced {
+            Err(error) if !objects.is_empty() => Err(self.failed("sync", file::PLANNED, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was planned so far.
+    ///
+    /// # Errors
+    /// [`RunDirError`] when the record is there and cannot be read.
+    pub fn planned(&self) -> Result<Vec<Object>, RunDirError> {
+        self.lines(file::PLANNED)
+    }
+}
+
+/// Replaces a file: written beside it, synced, renamed, and the rename synced.
+///
+/// # Errors
+/// What the kernel says; the old file is then still whole.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    temp.write_all(bytes)?;
+    temp.as_file().sync_all()?;
+    temp.persist(path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_exists_gets_the_pid() {
+        let runs = tempfile::tempdir().unwrap();
+        let id = RunId::new("7").unwrap();
+        let (first, first_id) = RunDir::create(runs.path(), &id).unwrap();
+        let (second, second_id) = RunDir::create(runs.path(), &id).unwrap();
+        assert_eq!(first_id.as_str(), "7");
+        assert_eq!(second_id.as_str(), format!("7-{}", std::process::id()));
+        assert_ne!(first.path(), second.path());
+        assert!(RunDir::create(runs.path(), &id).is_err(), "never shared");
+    }
+
+    #[test]
+    fn a_torn_last_line_costs_only_itself() {
+        let runs = tempfile::tempdir().unwrap();
+        let (dir, _) = RunDir::create(runs.path(), &RunId::new("1").unwrap()).unwrap();
+        dir.append(file::EVENTS, &1).unwrap();
+        dir.append(file::EVENTS, &2).unwrap();
+        OpenOptions::new().append(true).open(dir.join(file::EVENTS)).unwrap().write_all(b"{\"tor").unwrap();
+        assert_eq!(dir.lines::<u32>(file::EVENTS).unwrap(), [1, 2]);
+        assert_eq!(dir.lines::<u32>("missing").unwrap(), [] as [u32; 0]);
+    }
+}

@@ -1,0 +1,55 @@
+//! Env files of apps: `<abra_dir>/servers/<server>/<domain>.env`, where abra keeps them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::{SubstrateError, list_dir};
+use crate::name::{BaseDomain, Domain};
+
+/// The env file of `domain` on `server`.
+#[must_use]
+pub fn path(abra_dir: &Path, server: &str, domain: &Domain) -> PathBuf {
+    abra_dir.join("servers").join(server).join(format!("{domain}.env"))
+}
+
+/// The domains of ours that have an env file on `server`.
+///
+/// # Errors
+/// [`SubstrateError::Unreadable`].
+pub fn apps(abra_dir: &Path, server: &str, base: &BaseDomain) -> Result<BTreeSet<Domain>, SubstrateError> {
+    let names = list_dir(&abra_dir.join("servers").join(server))?;
+    Ok(names.iter().filter_map(|name| Domain::parse(name.strip_suffix(".env")?, base)).collect())
+}
+
+/// Sets variables in the text of an env file: a present assignment is replaced where it stands, a new
+/// one is added on a line of its own, also when the file has no final newline ([env-newline]).
+#[must_use]
+pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (key, value) in vars {
+        let line = format!("{key}={value}");
+        let assigns = |old: &String| old.split_once('=').is_some_and(|(name, _)| name.trim() == *key);
+        match lines.iter_mut().find(|old| assigns(old)) {
+            Some(old) => *old = line,
+            None => lines.push(line),
+        }
+    }
+    let mut text = lines.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_final_newline_is_not_glued() {
+        assert_eq!(set("A=1\n# note", &[("B", "2")]), "A=1\n# note\nB=2\n");
+        assert_eq!(set("A=1\nB=2\n", &[("A", "3")]), "A=3\nB=2\n");
+        assert_eq!(set("#A=1\n", &[("A", "2")]), "#A=1\nA=2\n");
+        assert_eq!(set("", &[]), "");
+    }
+}

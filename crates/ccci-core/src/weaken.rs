@@ -1,0 +1,98 @@
+//! The protections of the protocol, by name, so that a test build can switch one off.
+//!
+//! An ordinary build has no switch: [`on`] is a constant `true` and the optimiser removes it. Built
+//! with `RUSTFLAGS="--cfg ccci_weaken"`, the variable `CCCI_WEAKEN` names the one protection that
+//! is off; `tests/mutations.rs` then expects the named test to fail. A protection that no test
+//! misses is not known to work.
+
+/// One protection that keeps the promise; see `docs/concurrency.md` for what each is against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protection {
+    /// After `flock` returns, the fd must still be the path's inode.
+    InodeCheck,
+    /// The holder looks at its lock file again before each destructive step.
+    HolderVerify,
+    /// The lock's fd is closed when a child executes another program.
+    Cloexec,
+    /// The keeper asks for SIGTERM when the CI step's shell dies.
+    ParentDeathSignal,
+    /// The worker asks for SIGTERM when the keeper dies.
+    WorkerDeathSignal,
+    /// The worker's last act, and its answer to SIGTERM, is to become the reaper.
+    BecomeReaper,
+    /// Processes that carry the run's tag are killed, also those that left every group.
+    TagKill,
+    /// Once teardown has begun, signals are noted and change nothing.
+    SecondSignal,
+    /// A fresh lock holder looks for what a dead run left and reaps it first.
+    DirtyOnAcquire,
+    /// After teardown the app is looked for again until nothing is found twice.
+    VerifyGone,
+    /// A name that is not exactly ours is not ours.
+    ExactName,
+    /// A source that cannot be read stops the reaping of what it could hide.
+    FailClosed,
+    /// The state of a run lives in the run's own directory.
+    StatePerRun,
+    /// `CCCI_PARENT_PID` is compared with the real parent.
+    ParentCheck,
+    /// A dead reaper is followed by another.
+    ReaperRetry,
+    /// A closed stdout changes nothing.
+    ClosedStdout,
+    /// The deadline's clock is armed.
+    DeadlineClock,
+    /// A cancel ends the wait for the lock.
+    CancelWait,
+    /// Real deploys are counted and compared with what was meant.
+    DeployCount,
+    /// A test file whose every test was skipped is not a pass.
+    SkippedIsNotPass,
+    /// An upgrade must change the commit that the app runs.
+    UpgradeMoves,
+    /// A service that keeps failing ends the wait.
+    FailFast,
+}
+
+impl Protection {
+    /// Every protection, in the order of the table.
+    pub const ALL: &[Self] = &[
+        Self::InodeCheck,
+        Self::HolderVerify,
+        Self::Cloexec,
+        Self::ParentDeathSignal,
+        Self::WorkerDeathSignal,
+        Self::BecomeReaper,
+        Self::TagKill,
+        Self::SecondSignal,
+        Self::DirtyOnAcquire,
+        Self::VerifyGone,
+        Self::ExactName,
+        Self::FailClosed,
+        Self::StatePerRun,
+        Self::ParentCheck,
+        Self::ReaperRetry,
+        Self::ClosedStdout,
+        Self::DeadlineClock,
+        Self::CancelWait,
+        Self::DeployCount,
+        Self::SkippedIsNotPass,
+        Self::UpgradeMoves,
+        Self::FailFast,
+    ];
+}
+
+/// Whether `protection` is in force. Always, outside a test build.
+#[cfg(not(ccci_weaken))]
+#[must_use]
+pub const fn on(_protection: Protection) -> bool {
+    true
+}
+
+/// Whether `protection` is in force: not when `CCCI_WEAKEN` names it.
+#[cfg(ccci_weaken)]
+#[must_use]
+pub fn on(protection: Protection) -> bool {
+    std::env::var("CCCI_WEAKEN").map_or(true, |off| off != format!("{protection:?}"))
+}
