@@ -14,5 +14,6 @@ pub mod binaries;
 pub mod folder;
 pub mod gate;
 pub mod host;
+pub mod moment;
 pub mod process;
 pub mod step;
