@@ -83,7 +83,7 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
     }
     // A reaper before this one may have died half-way: what it removed stays on the receipt.
     dir.write_json(receipt_file, &receipt)?;
-    if *mode == Mode::Teardown && parent_gone(Pid::from_raw(plan.keeper)) {
+    if parent_gone(Pid::from_raw(plan.keeper)) {
         orphaned(&plan, &dir, lock, &mut console)?;
     }
     Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
