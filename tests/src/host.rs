@@ -153,7 +153,9 @@ impl Host {
         Launch::new(self, &id)
             .env("CCCI_RUN_ID", &id)
             .env("CCCI_TESTS_DIR", &self.path("tests").display().to_string())
-            .args(["cc-ci-run", "run", recipe, "--src", &src.display().to_string(), "--pr", &pr])
+            .env("SRC", &src.display().to_string())
+            .env("PR", &pr)
+            .args(["cc-ci-run", "run", recipe])
     }
 
     /// A step that guards a command.
@@ -176,15 +178,15 @@ impl Host {
 
     /// The domain of a recipe's run on this host.
     #[must_use]
-    pub fn domain_of(&self, recipe: &str, git_ref: &str) -> Domain {
+    pub fn domain_of(&self, recipe: &str, pr: u64, git_ref: &str) -> Domain {
         let base = BaseDomain::new(BASE).unwrap();
-        Domain::derive(&RecipeName::new(recipe).unwrap(), &self.pr.to_string(), git_ref, &base)
+        Domain::derive(&RecipeName::new(recipe).unwrap(), &pr.to_string(), git_ref, &base)
     }
 
     /// The domain of a plain [`Host::run`].
     #[must_use]
     pub fn domain(&self) -> Domain {
-        self.domain_of("hello", "")
+        self.domain_of("hello", self.pr, "")
     }
 
     /// The lock of a plain [`Host::run`].
@@ -197,6 +199,12 @@ impl Host {
     #[must_use]
     pub fn guard_lock(&self, name: &str) -> LockPath {
         LockPath::new(&self.path("locks"), LockName::Guard(GuardName::new(name).unwrap()))
+    }
+
+    /// The lock of any domain's app.
+    #[must_use]
+    pub fn lock_of(&self, domain: Domain) -> LockPath {
+        LockPath::new(&self.path("locks"), LockName::App(domain))
     }
 
     /// The kernel's word on a lock: holder and waiters.

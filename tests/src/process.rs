@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -103,4 +104,15 @@ pub fn wait_gone(pid: i32, limit: Duration) -> bool {
     let Ok(fd) = pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return true };
     let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], limit).unwrap_or(0) > 0
+}
+
+/// Waits for the end of a process that this one has inherited; its exit code, or 128 and the signal.
+#[must_use]
+pub fn collect(pid: i32) -> i32 {
+    assert!(wait_gone(pid, crate::host::limit()), "process {pid} does not end");
+    match waitpid(Pid::from_raw(pid), None).unwrap() {
+        WaitStatus::Exited(_, code) => code,
+        WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
+        other => panic!("process {pid}: {other:?}"),
+    }
 }

@@ -12,8 +12,6 @@ use std::process::{Child, Command, Stdio};
 
 use ccci_core::lifetime::exec::{Birth, arm_child};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::binaries;
@@ -51,7 +49,7 @@ impl<'host> Launch<'host> {
             env: Vec::new(),
             shell: "sh".to_owned(),
             under: Vec::new(),
-            script: "@".to_owned(),
+            script: "@@".to_owned(),
             told_parent: true,
             stdout: Stdout::File,
         }
@@ -93,7 +91,7 @@ impl<'host> Launch<'host> {
         self
     }
 
-    /// Gives the step's script, in which `@` stands for the command line.
+    /// Gives the step's script, in which `@@` stands for the command line.
     #[must_use]
     pub fn script(mut self, script: &str) -> Self {
         script.clone_into(&mut self.script);
@@ -130,7 +128,7 @@ impl<'host> Launch<'host> {
         let told = if self.told_parent { "export CCCI_PARENT_PID=$$\n" } else { "" };
         let line = self.words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
         // A line after the command, so that no shell replaces itself by it.
-        let script = format!("{told}{}\necho '== the step goes on =='\n", self.script.replace('@', &line));
+        let script = format!("{told}{}\necho '== the step goes on =='\n", self.script.replace("@@", &line));
         fs::write(workspace.join("step.sh"), script).unwrap();
 
         let mut words = self.under.clone();
@@ -222,18 +220,22 @@ impl<'host> Step<'host> {
         })
     }
 
-    /// The run's directory.
+    /// The run's directory, once it is there.
     pub fn run_dir(&self) -> PathBuf {
-        let runs = self.host.path("runs");
-        let plain = runs.join(&self.id);
-        if plain.exists() {
-            return plain;
+        if let Some(dir) = self.run_dir_now() {
+            return dir;
         }
-        let keeper = self.keeper();
-        until("the run directory is there", || {
-            let own = |name: &&String| **name == self.id || name.ends_with(&format!("-{keeper}"));
-            host::list(&runs).iter().find(own).map(|name| runs.join(name))
-        })
+        let _asked_while_the_shell_lives = self.keeper();
+        until("the run directory is there", || self.run_dir_now())
+    }
+
+    /// The run's directory, if it is there: called as the step wished, or after the keeper's pid.
+    fn run_dir_now(&self) -> Option<PathBuf> {
+        let runs = self.host.path("runs");
+        let of_keeper = self.keeper.get().map(|pid| format!("-{pid}"));
+        let own =
+            |name: &&String| **name == self.id || of_keeper.as_ref().is_some_and(|pid| name.ends_with(pid.as_str()));
+        host::list(&runs).iter().find(own).map(|name| runs.join(name))
     }
 
     /// The pid of the run's worker or reaper, once there is one.
@@ -312,20 +314,12 @@ impl<'host> Step<'host> {
     /// Waits for the keeper's end, when the shell was killed: this process has inherited it.
     pub fn keeper_end(self) -> Ended<'host> {
         let keeper = self.keeper();
-        assert!(process::wait_gone(keeper, host::limit()), "keeper {keeper} does not end");
-        let code = match waitpid(Pid::from_raw(keeper), None).unwrap() {
-            WaitStatus::Exited(_, code) => code,
-            WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
-            other => panic!("keeper {keeper}: {other:?}"),
-        };
+        let code = process::collect(keeper);
         self.ended(code)
     }
 
     fn ended(self, code: i32) -> Ended<'host> {
-        let run_dir = match self.keeper.get() {
-            Some(_) => Some(self.run_dir()),
-            None => Some(self.host.path("runs").join(&self.id)).filter(|dir| dir.exists()),
-        };
+        let run_dir = self.run_dir_now();
         Ended { host: self.host, code, run_dir, dir: self.dir }
     }
 }
