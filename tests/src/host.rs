@@ -22,6 +22,8 @@ use crate::step::Launch;
 pub const BASE: &str = "cc-ci.localhost";
 /// The variable with the seconds after which a wait fails the test.
 pub const LIMIT_VAR: &str = "CCCI_TEST_LIMIT";
+/// What a step runs under so that even root's permission bits count.
+pub const NO_PRIVILEGES: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 /// A look at something that nothing announces is repeated after this.
 const LOOK: Duration = Duration::from_millis(5);
 
