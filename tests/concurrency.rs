@@ -112,14 +112,13 @@ fn a_teardown_never_touches_a_neighbour() {
     let host = Host::new();
     let held = Moment::Install.prepare(&host);
     let witness = held.start(&host);
-    let pids = |host: &Host| host.service(&host.domain(), "app").iter().map(|process| process.pid).collect::<Vec<_>>();
-    let before = pids(&host);
+    let before = host.service("app");
     assert_eq!(before.len(), 1);
     let other = host.run().env("PR", &(host.pr() * 10).to_string()).start();
     held.reached_again();
     other.signal_keeper(Signal::SIGTERM);
     let _cancelled = other.end().expect(143);
-    assert_eq!(pids(&host), before, "the witness is the process that it was");
+    assert_eq!(host.service("app"), before, "the witness is the process that it was");
     held.open();
     witness.end().expect_clean(0);
 }
@@ -130,7 +129,7 @@ fn a_dead_holders_lock_is_free_at_once_though_its_services_live() {
     let held = Moment::Install.prepare(&host);
     let mut step = held.start(&host);
     moment::abandon(&mut step);
-    let services = host.service(&host.domain(), "app");
+    let services = host.service("app");
     assert_eq!(services.len(), 1, "a service outlives its run, as a container would");
     assert_eq!(host.kernel_on(&host.app_lock()), [], "no child of the run holds its lock");
     let _plain = host.folder("hello");
@@ -299,14 +298,14 @@ fn a_holder_whose_file_was_taken_over_touches_nothing_more() {
     let host = Host::new();
     let held = Moment::PreUpgrade.prepare(&host);
     let step = held.start(&host);
-    let service = host.service(&host.domain(), "app");
+    let service = host.service("app");
     let lock = host.app_lock();
     fs::remove_file(lock.path()).unwrap();
     let other = lock.try_acquire(true).unwrap().unwrap();
     held.open();
     let ended = step.end().expect(69);
     assert!(ended.log().contains("was removed or replaced by somebody while we held it"), "{}", ended.log());
-    assert_eq!(host.service(&host.domain(), "app"), service, "the app is the other owner's now");
+    assert_eq!(host.service("app"), service, "the app is the other owner's now");
     assert_eq!(ended.results()["flags"]["clean_teardown"], false);
     other.release().unwrap();
     let reaped = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect_clean(0);
@@ -438,9 +437,7 @@ fn status_tells_who_holds_who_waits_and_what_is_left_over() {
     let first = held.start(&host);
     let mut second = host.run().start();
     second.waits_for(&host.app_lock());
-    let status = || -> Value {
-        serde_json::from_str(&host.command(&["cc-ci-run", "status", "--json"]).end().expect(0).out()).unwrap()
-    };
+    let status = || -> Value { host.command(&["cc-ci-run", "status", "--json"]).end().expect(0).json() };
     let json = status();
     let lock = &json["locks"][0];
     assert_eq!((&lock["name"], &lock["held"]), (&host.domain().as_str().into(), &true.into()), "{json:#}");
@@ -466,10 +463,10 @@ fn reap_refuses_a_live_run() {
     let host = Host::new();
     let held = Moment::Install.prepare(&host);
     let step = held.start(&host);
-    let services = host.service(&host.domain(), "app");
+    let services = host.service("app");
     let refused = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect(75);
     assert!(refused.err().contains("is held by another run"), "{}", refused.err());
-    assert_eq!(host.service(&host.domain(), "app"), services);
+    assert_eq!(host.service("app"), services);
     held.open();
     step.end().expect_clean(0);
 }
@@ -488,8 +485,7 @@ fn a_name_that_is_not_exactly_ours_is_never_touched() {
         assert!(data.join("precious").exists(), "{name} was reaped");
     }
     assert_eq!(host::list(&host.path("locks")), [] as [&str; 0], "not even a lock file was made");
-    let status: Value =
-        serde_json::from_str(&host.command(&["cc-ci-run", "status", "--json"]).end().expect(0).out()).unwrap();
+    let status: Value = host.command(&["cc-ci-run", "status", "--json"]).end().expect(0).json();
     assert_eq!(status["leftovers"], serde_json::json!([]));
 }
 

@@ -328,7 +328,7 @@ fn a_wrapper_shell_passes_every_end_on() {
         let host = Host::new();
         for (command, code) in [("exit 0", 0), ("exit 7", 7)] {
             let ended = host.guard("wrapped", &[], command).shell(shell).end().expect_clean(code);
-            assert_eq!(ended.out().contains("the step goes on"), code == 0, "{shell}: -e");
+            assert_eq!(ended.err().contains("the step goes on"), code == 0, "{shell}: -e");
         }
         let gate = host.gate("wrapped");
         let step = host.guard("wrapped", &[], &gate.pass()).shell(shell).start();

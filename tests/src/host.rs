@@ -233,11 +233,12 @@ impl Host {
         process::of_host(&self.tag())
     }
 
-    /// The live processes of a local service.
+    /// The pids of a local service of a plain [`Host::run`].
     #[must_use]
-    pub fn service(&self, domain: &Domain, name: &str) -> Vec<Process> {
-        let value = format!("{domain}/{name}");
-        self.processes().into_iter().filter(|process| process.carries("CCCI_LOCAL_SERVICE", &value)).collect()
+    pub fn service(&self, name: &str) -> Vec<i32> {
+        let value = format!("{}/{name}", self.domain());
+        let own = self.processes().into_iter().filter(|process| process.carries("CCCI_LOCAL_SERVICE", &value));
+        own.map(|process| process.pid).collect()
     }
 
     /// What is left of the runs on this host, besides their directories.

@@ -16,7 +16,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 pub const HOST_VAR: &str = "TEST_HOST";
 
 /// A live process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its pid.
     pub pid: i32,
@@ -35,6 +35,12 @@ impl fmt::Display for Process {
         let wchan = std::fs::read_to_string(format!("/proc/{}/wchan", self.pid)).unwrap_or_default();
         let args = self.args.join(" ");
         write!(f, "{} (parent {}) {} [{wchan}] {:.160}", self.pid, self.parent, self.name, args.replace('\n', "⏎"))
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

@@ -128,7 +128,7 @@ impl<'host> Launch<'host> {
         let told = if self.told_parent { "export CCCI_PARENT_PID=$$\n" } else { "" };
         let line = self.words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
         // A line after the command, so that no shell replaces itself by it.
-        let script = format!("{told}{}\necho '== the step goes on =='\n", self.script.replace("@@", &line));
+        let script = format!("{told}{}\necho '== the step goes on ==' >&2\n", self.script.replace("@@", &line));
         fs::write(workspace.join("step.sh"), script).unwrap();
 
         let mut words = self.under.clone();
@@ -362,6 +362,12 @@ impl Ended<'_> {
     #[must_use]
     pub fn out(&self) -> String {
         host::read_lossy(&self.dir.join("out"))
+    }
+
+    /// What it printed on stdout, as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out()).unwrap_or_else(|error| panic!("{error}: {}", self.out()))
     }
 
     /// What it printed on stderr.
