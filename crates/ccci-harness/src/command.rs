@@ -74,9 +74,11 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
     match Keeper::new(ear, console, dir.clone(), request.plan.clone()).keep() {
         Ok(mut kept) => {
             let (code, clean) = results::of_guard(&request.plan, &dir, &kept.facts, &mut kept.console)?;
-            if clean {
-                discard(&dir);
+            if !clean {
+                // The record in the lock's file leads the next guard to what this one left.
+                return Ok(ExitCode::from(code));
             }
+            discard(&dir);
             if let Err(error) = kept.lock.release() {
                 tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
             }

@@ -85,7 +85,7 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
     // A reaper before this one may have died half-way: what it removed stays on the receipt.
     dir.write_json(receipt_file, &receipt)?;
     if parent_gone(Pid::from_raw(plan.keeper)) {
-        orphaned(&plan, &dir, lock, &mut console)?;
+        orphaned(&plan, &dir, lock, receipt.is_clean(), &mut console)?;
     } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
         // The keeper's share is of the file that somebody removed: this one is ours alone to give up.
         regained.release()?;
@@ -131,12 +131,24 @@ fn residue(what: &str, why: &str) -> Receipt {
 }
 
 /// The keeper was killed: conclude the run in its place.
-fn orphaned(plan: &Plan, dir: &RunDir, lock: Option<AppLock>, console: &mut Console) -> anyhow::Result<()> {
+fn orphaned(
+    plan: &Plan,
+    dir: &RunDir,
+    lock: Option<AppLock>,
+    clean: bool,
+    console: &mut Console,
+) -> anyhow::Result<()> {
     console.say("== the keeper is gone: the reaper concludes the run ==");
     let facts = Facts { cause: Some(Cause::KeeperDied), ..Facts::default() };
     report(dir, Event::Cancelled { cause: Cause::KeeperDied });
     results::conclude(plan, dir, &facts, console)?;
-    if let Some(lock) = lock {
+    if clean {
+        dir.write(file::CLEAN, b"")?;
+    }
+    // What a guard left is found by the record in its lock's file; what a run left, by its name.
+    if let Some(lock) = lock
+        && (clean || matches!(plan.job, Job::Recipe(_)))
+    {
         lock.release()?;
     }
     Ok(())
