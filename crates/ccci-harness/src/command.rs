@@ -44,11 +44,13 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let plan = request.plan.clone();
     match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
         Ok(mut kept) => {
-            let results = results::conclude(&plan, &dir, &kept.facts, &mut kept.console)?;
-            // The lock goes last: who gets it next finds a clean app and a finished report.
+            let concluded = results::conclude(&plan, &dir, &kept.facts, &mut kept.console);
+            // The lock goes last: who gets it next finds a clean app and a finished report. It goes also
+            // when the report cannot be written.
             if let Err(error) = kept.lock.release() {
                 tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
             }
+            let results = concluded?;
             if json {
                 print_json(&results)?;
             }
@@ -113,7 +115,10 @@ fn spare_the_keeper() {
 fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
     let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
     request.plan.run_id = id.to_string();
-    dir.write_json(file::RUN, &request.plan)?;
+    if let Err(error) = dir.write_json(file::RUN, &request.plan) {
+        discard(&dir);
+        return Err(error.into());
+    }
     let console = Console::of(&request.plan, &dir);
     Ok((dir, request, console))
 }
