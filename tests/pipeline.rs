@@ -149,7 +149,9 @@ fn a_readiness_probe_that_fails_is_red() {
 fn a_crash_looping_service_fails_fast_with_its_own_error() {
     let host = Host::new();
     let folder = host.folder("hello").service("worker", "echo the database is on fire >&2\nexit 5\n");
-    let results = red(&host, folder, "install", "service worker failed 3 times: exit code 5");
+    let text =
+        fs::read_to_string(folder.path().join("recipe.toml")).unwrap().replace("deploy = \"30s\"", "deploy = \"10s\"");
+    let results = red(&host, folder.toml(&text), "install", "service worker failed 3 times: exit code 5");
     assert!(results["reason"].as_str().unwrap().contains("the database is on fire"), "{results:#}");
 }
 
