@@ -156,7 +156,7 @@ impl Keeper {
         let deadline = Deadline::after(self.plan.deadline);
         // Closed on exec: its end tells that the worker has become the reaper, or is dead.
         let (alive, alive_end) = std::io::pipe().context("cannot make a pipe")?;
-        let mut worker = self.start_worker(lock, &alive_end)?;
+        let worker = self.start_worker(lock, &alive_end)?;
         drop(alive_end);
         let mut grace: Option<Deadline> = None;
         let mut beat = Deadline::after(HEARTBEAT);
@@ -192,10 +192,10 @@ impl Keeper {
         }
         self.phase = Phase::TearingDown;
         if weaken::on(Protection::BecomeReaper) {
-            self.see_reaper_through(lock, worker)
-        } else {
-            Ok(drop(worker.try_wait()))
+            return self.see_reaper_through(lock, worker);
         }
+        self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
+        self.reap(lock, Mode::Teardown).map(drop)
     }
 
     /// Ends the worker for `cause`.

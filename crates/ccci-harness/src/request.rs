@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_teardown_gets_its_share_of_the_step() {
-        let minutes = |n| Duration::from_secs(n * 60);
+        let minutes = |n: u64| Duration::from_secs(n * 60);
         assert_eq!(left_of(minutes(60), minutes(10), 20 * 60), minutes(30));
         assert_eq!(left_of(minutes(60), minutes(10), 3600), Duration::ZERO);
         assert_eq!(left_of(minutes(60), minutes(10), -5), minutes(50), "a clock that runs behind");
