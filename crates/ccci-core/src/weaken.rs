@@ -53,6 +53,8 @@ pub enum Protection {
     UpgradeMoves,
     /// A service that keeps failing ends the wait.
     FailFast,
+    /// A stack's networks stay until its last task and container are gone.
+    WaitForContainers,
 }
 
 impl Protection {
@@ -80,6 +82,7 @@ impl Protection {
         Self::SkippedIsNotPass,
         Self::UpgradeMoves,
         Self::FailFast,
+        Self::WaitForContainers,
     ];
 }
 
