@@ -78,7 +78,9 @@ fn half_made_stacks_are_found_and_removed() {
         ("secret", &|| drop(app.docker.create_secret(&name("pw_v1"), &app.stack, b"x").unwrap())),
         ("volume without label", &|| drop(cli(&app.docker, &["volume", "create", &name("data")]))),
         ("network", &|| drop(cli(&app.docker, &["network", "create", "--driver", "overlay", &name("internal")]))),
-        ("config without label", &|| drop(cli(&app.docker, &["config", "create", &name("c_v1"), file.to_str().unwrap()]))),
+        ("config without label", &|| {
+            drop(cli(&app.docker, &["config", "create", &name("c_v1"), file.to_str().unwrap()]))
+        }),
         ("container that no service started", &|| {
             cli(&app.docker, &["run", "--detach", "--name", &name("tool"), "ccci-test:1", "stubborn"]);
         }),
@@ -120,7 +122,10 @@ fn a_secret_in_use_is_named_and_goes_as_soon_as_it_can() {
     let secret = format!("{}_pw_v1", app.stack);
     let holder = format!("holder-{}", app.stack);
     app.docker.create_secret(&secret, &app.stack, b"hunter2hunter2").unwrap();
-    cli(&app.docker, &["service", "create", "--detach", "--no-resolve-image", "--name", &holder, "--secret", &secret, "ccci-test:1"]);
+    cli(
+        &app.docker,
+        &["service", "create", "--detach", "--no-resolve-image", "--name", &holder, "--secret", &secret, "ccci-test:1"],
+    );
 
     let receipt = app.take_down(Duration::from_secs(1));
     let residue = receipt.residue.iter().find(|left| left.what.contains(&secret)).unwrap();
