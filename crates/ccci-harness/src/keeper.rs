@@ -83,7 +83,13 @@ impl Keeper {
     /// [`NotTaken`] when there was no lock and so nothing to undo.
     pub(crate) fn keep(mut self) -> Result<Kept, NotTaken> {
         let lock = self.take_lock()?;
-        let slot = self.take_slot()?;
+        let slot = match self.fit_into_step().and_then(|()| self.take_slot()) {
+            Ok(slot) => slot,
+            Err(not_taken) => {
+                give_back(lock);
+                return Err(not_taken);
+            }
+        };
         self.phase = Phase::Working;
         let facts = match self.under_the_lock(&lock) {
             Ok(()) => self.facts,
@@ -338,6 +344,16 @@ pub(crate) struct Kept {
     pub(crate) facts: Facts,
     pub(crate) console: Console,
     _slot: Option<Slot>,
+}
+
+/// Gives up the lock of a run that never began. The record of a dead run stays: it tells the next
+/// holder what there is to clean.
+fn give_back(lock: AppLock) {
+    if lock.read_owner().is_none()
+        && let Err(error) = lock.release()
+    {
+        tracing::warn!(%error, "the lock's file stays; the kernel frees the lock");
+    }
 }
 
 fn boot_id() -> String {
