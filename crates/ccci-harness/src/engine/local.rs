@@ -229,7 +229,11 @@ impl Engine for LocalEngine {
             .get("app")
             .and_then(|service| service.port)
             .or_else(|| services.values().find_map(|service| service.port))?;
-        Some(Target { address: SocketAddr::new(app.domain.loopback().into(), port), host: app.domain.to_string() })
+        Some(Target {
+            address: SocketAddr::new(app.domain.loopback().into(), port),
+            host: app.domain.to_string(),
+            ports: BTreeMap::new(),
+        })
     }
 
     fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError> {

@@ -10,6 +10,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ const HAND_OVER: Duration = Duration::from_secs(120);
 pub(crate) struct SwarmEngine {
     docker: Docker,
     abra_dir: PathBuf,
-    ingress: Option<std::net::SocketAddr>,
+    ingress: Option<SocketAddr>,
 }
 
 impl SwarmEngine {
@@ -153,9 +154,13 @@ impl Engine for SwarmEngine {
     }
 
     fn target(&self, app: &App<'_>) -> Option<Target> {
-        let published = look::published(&self.docker, &app.domain.stack_name());
-        let address = published.map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port))).or(self.ingress)?;
-        Some(Target { address, host: app.domain.to_string() })
+        let ports = look::published(&self.docker, &app.domain.stack_name());
+        let own = ports.first().map(|(_, port)| SocketAddr::from(([127, 0, 0, 1], *port)));
+        Some(Target {
+            address: own.or(self.ingress)?,
+            host: app.domain.to_string(),
+            ports: ports.into_iter().collect(),
+        })
     }
 
     fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError> {

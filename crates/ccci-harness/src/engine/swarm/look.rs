@@ -82,18 +82,22 @@ fn update(service: &Service) -> Update {
     }
 }
 
-/// A port of the stack's front door on this host: of the service `app`, else of any.
-pub(super) fn published(docker: &Docker, stack: &str) -> Option<u16> {
-    let mut services: Vec<Service> =
-        docker.services().ok()?.into_iter().filter(|service| belongs(service, stack)).collect();
+/// The ports that a stack publishes on this host, as (container's, host's); those of the service `app`
+/// come first. None when Docker does not answer: the health check then says so.
+pub(super) fn published(docker: &Docker, stack: &str) -> Vec<(u16, u16)> {
+    let (Ok(services), Ok(tasks)) = (docker.services(), docker.tasks()) else { return Vec::new() };
+    let mut own: Vec<Service> = services.into_iter().filter(|service| belongs(service, stack)).collect();
     let front = format!("{stack}_app");
-    services.sort_by_key(|service| service.spec.name != front);
-    let tasks = docker.tasks().ok()?;
-    services.iter().find_map(|service| {
-        let on_host = tasks
-            .iter()
-            .filter(|task| task.service_id == service.id && task.status.state == TaskState::Running)
-            .flat_map(|task| &task.status.port_status.ports);
-        on_host.chain(&service.endpoint.ports).map(|port| port.published_port).find(|port| *port != 0)
-    })
+    own.sort_by_key(|service| service.spec.name != front);
+    let running = |service: &Service| {
+        let id = service.id.clone();
+        tasks.iter().filter(move |task| task.service_id == id && task.status.state == TaskState::Running)
+    };
+    own.iter()
+        .flat_map(|service| {
+            running(service).flat_map(|task| &task.status.port_status.ports).chain(&service.endpoint.ports)
+        })
+        .filter(|port| port.published_port != 0)
+        .map(|port| (port.target_port, port.published_port))
+        .collect()
 }
