@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Guard(Guard),
     /// Show every lock with its holder, phase and waiters, and what is left over
     Status(Output),
+    /// Say whether this host can do what a run will ask of it, and what to do where not
+    Doctor(Output),
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),

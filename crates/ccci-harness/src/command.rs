@@ -1,5 +1,6 @@
 //! The commands, from arguments to exit code.
 
+pub(crate) mod doctor;
 pub(crate) mod reap;
 pub(crate) mod status;
 
