@@ -180,7 +180,7 @@ impl Docker {
         // Filtered by ourselves: the daemon's filters match prefixes.
         let mut tasks = self.tasks()?;
         tasks.retain(|task| task.service_id == service_id);
-        tasks.sort_by(|one, two| two.created_at.cmp(&one.created_at));
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.created_at));
         Ok(tasks)
     }
 

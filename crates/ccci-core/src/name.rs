@@ -321,7 +321,8 @@ mod tests {
             assert_eq!(LockName::parse(&format!("cc-ci-app-{text}.lock"), &base()), None, "{text}");
         }
         assert_eq!(Domain::from_stack_name("hell-012345_ci_example_org_app", &base()), None);
-        for name in ["hell-012345_ci_example_org", "hell-012345_ci_example_org_", "hell-012345_ci_example_orgx_app", "proxy"]
+        for name in
+            ["hell-012345_ci_example_org", "hell-012345_ci_example_org_", "hell-012345_ci_example_orgx_app", "proxy"]
         {
             assert_eq!(Domain::from_object_name(name, &base()), None, "{name}");
         }

@@ -121,9 +121,10 @@ impl Endpoint {
                 tracing::debug!(socket = %socket.display(), "not ours to use: passed over");
                 Ok(None)
             }
-            Err(errno) => {
-                Err(DockerError::Endpoint { address: socket.display().to_string(), why: io::Error::from(errno).to_string() })
-            }
+            Err(errno) => Err(DockerError::Endpoint {
+                address: socket.display().to_string(),
+                why: io::Error::from(errno).to_string(),
+            }),
         }
     }
 
@@ -195,7 +196,8 @@ mod tests {
         let hash: String = Sha256::digest("lab").iter().map(|byte| format!("{byte:02x}")).collect();
         let meta = dir.path().join("contexts/meta").join(hash);
         std::fs::create_dir_all(&meta).unwrap();
-        let text = r#"{"Name":"lab","Metadata":{},"Endpoints":{"docker":{"Host":"unix:///lab.sock","SkipTLSVerify":false}}}"#;
+        let text =
+            r#"{"Name":"lab","Metadata":{},"Endpoints":{"docker":{"Host":"unix:///lab.sock","SkipTLSVerify":false}}}"#;
         std::fs::write(meta.join("meta.json"), text).unwrap();
         std::fs::write(dir.path().join("config.json"), r#"{"auths":{},"currentContext":"lab"}"#).unwrap();
         assert_eq!(Endpoint::find_in(&around).unwrap(), Some(Endpoint::Unix("/lab.sock".into())));

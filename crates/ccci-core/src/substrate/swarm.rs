@@ -49,9 +49,10 @@ impl Swarm {
     /// # Errors
     /// [`SubstrateError::Unreadable`] when where it is cannot be told.
     pub fn docker(&self) -> Result<&Docker, SubstrateError> {
-        self.docker
-            .as_ref()
-            .map_err(|error| SubstrateError::Unreadable { what: "Docker".to_owned(), source: io::Error::other(error.to_string()) })
+        self.docker.as_ref().map_err(|error| SubstrateError::Unreadable {
+            what: "Docker".to_owned(),
+            source: io::Error::other(error.to_string()),
+        })
     }
 
     /// The servers whose env files are of apps on Docker.

@@ -11,7 +11,7 @@ const STUCK: Duration = Duration::from_secs(25);
 
 #[test]
 fn twenty_cycles_on_a_network_of_thirteen_addresses_succeed() {
-    let external = External::new("cycles", "10.66.0.0/28");
+    let external = External::with_subnet("cycles", "10.66.0.0/28");
     for cycle in 1..=20 {
         let app = App::new(&format!("cycle-{cycle}"));
         app.docker.create_secret(&format!("{}_pw_v1", app.stack), &app.stack, b"x").unwrap();
@@ -26,7 +26,7 @@ fn twenty_cycles_on_a_network_of_thirteen_addresses_succeed() {
 #[test]
 fn the_same_by_docker_stack_rm_gets_stuck() {
     // The negative control: without it, twenty cycles might prove nothing on this engine.
-    let external = External::new("stackrm", "10.67.0.0/28");
+    let external = External::with_subnet("stackrm", "10.67.0.0/28");
     for cycle in 1..=20 {
         let app = App::new(&format!("stackrm-{cycle}"));
         app.docker.create_secret(&format!("{}_pw_v1", app.stack), &app.stack, b"x").unwrap();
@@ -63,7 +63,7 @@ fn running(app: &App) -> Vec<String> {
 #[test]
 fn addresses_in_use_are_counted_and_come_back() {
     let app = App::new("count");
-    let external = External::new("count", "10.68.0.0/28");
+    let external = External::with_subnet("count", "10.68.0.0/28");
     let count = || {
         let all = app.docker.addresses().unwrap();
         all.into_iter().find(|network| network.network == external.0).unwrap()

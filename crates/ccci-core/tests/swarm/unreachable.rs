@@ -51,7 +51,10 @@ fn a_daemon_that_stops_in_the_middle_of_a_wait_ends_it_with_an_error() {
     let peer = std::thread::scope(|scope| {
         scope.spawn(|| {
             use std::io::{Read as _, Write as _};
-            for answer in ["HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
+            for answer in [
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ] {
                 let (mut peer, _) = listener.accept().unwrap();
                 let _request = peer.read(&mut [0; 4096]).unwrap();
                 peer.write_all(answer.as_bytes()).unwrap();
@@ -65,7 +68,7 @@ fn a_daemon_that_stops_in_the_middle_of_a_wait_ends_it_with_an_error() {
 
 #[test]
 fn a_docker_without_swarm_has_no_services_and_still_its_volumes() {
-    let app = App::on(Docker::new(start()), "noswarm");
+    let app = App::on(Docker::new(start()), "noswarm", "ci.x");
     cli(&app.docker, &["swarm", "leave", "--force"]);
     assert!(!app.docker.info().unwrap().swarm.may_exist());
     cli(&app.docker, &["volume", "create", &format!("{}_data", app.stack)]);
