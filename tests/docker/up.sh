@@ -59,7 +59,13 @@ docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377 >/dev/
 "$here/image/build.sh" >&2 || fail "no test image"
 
 if [ -n "$fifo" ]; then
-	# The reader's end: end of file is the death of whoever held the other one.
-	setsid bash -c 'cat >/dev/null; exec "$1" "$2"' watch "$here/down.sh" "$dir" <&9 >/dev/null 2>&1 &
+	# The end of this file is the death of whoever held its other end. We wait until the watcher has
+	# left our process group: a caller that ends our group would end it as well.
+	mkfifo "$dir/ready"
+	# shellcheck disable=SC2016 # expanded by the watcher
+	setsid bash -c 'echo >"$3"; cat >/dev/null; exec "$1" "$2"' watch "$here/down.sh" "$dir" "$dir/ready" \
+		<&9 >/dev/null 2>&1 &
+	read -r _ <"$dir/ready"
+	rm "$dir/ready"
 fi
 echo "$DOCKER_HOST"

@@ -6,6 +6,7 @@
 //! each task costs every *external* network of the stack an address for good ([vip]).
 
 mod inventory;
+mod probe;
 mod quiet;
 
 use std::collections::BTreeSet;
