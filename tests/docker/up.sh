@@ -52,7 +52,9 @@ fail() {
 export DOCKER_HOST="unix://$dir/docker.sock"
 for ((try = 0; ; try++)); do
 	docker version >/dev/null 2>&1 && break
-	[ "$try" -lt 120 ] && [ -d "/proc/$pid" ] || fail "the daemon does not answer"
+	if [ "$try" = 120 ] || ! [ -d "/proc/$pid" ]; then
+		fail "the daemon does not answer"
+	fi
 	sleep 0.5
 done
 docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377 >/dev/null || fail "no Swarm"
