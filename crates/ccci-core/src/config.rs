@@ -199,7 +199,7 @@ impl Settings {
 }
 
 /// Where everything is on this host, for this user.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Places {
     /// Lock files.
     pub lock_dir: PathBuf,

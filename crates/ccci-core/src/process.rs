@@ -134,6 +134,13 @@ impl Job {
         self
     }
 
+    /// Removes variables from the environment.
+    #[must_use]
+    pub fn without_env(mut self, unwanted: impl Fn(&str) -> bool) -> Self {
+        self.env.retain(|key, _| !key.to_str().is_some_and(&unwanted));
+        self
+    }
+
     /// Where it runs. Default `/`.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {
@@ -218,6 +225,29 @@ impl Job {
         let tail = finished.tail.trim();
         let tail = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
         Err(ProcessError::Failed { command: self.command_line(), ended: finished.ended, tail })
+    }
+
+    /// Runs it to its end with our own stdout and stderr, for a command of the caller's.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`] and [`ProcessError::Watch`].
+    pub fn run_inheriting(&self) -> Result<Ended, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.command_line(), source };
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(&self.env)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .process_group(0);
+        arm_child(
+            &mut command,
+            Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() },
+        );
+        let mut child = spawn(&mut command).map_err(start)?;
+        let status = child.wait().map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
+        Ok(ended(status))
     }
 
     /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.

@@ -46,6 +46,13 @@ fn mask_assignments(line: &str) -> String {
     let name_end =
         rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '"' || c == '\'')).unwrap_or(rest.len());
     let Some(value) = rest[name_end..].strip_prefix(['=', ':']) else { return line.to_owned() };
+    // `token: x` is an assignment at the start of a line or behind a quote, and prose elsewhere.
+    let key_start =
+        line[..word].rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).map_or(0, |at| at + 1);
+    let prose = !line[..key_start].trim().is_empty() && !line[..key_start].ends_with(['"', '\'', '{', ',']);
+    if rest[name_end..].starts_with(':') && prose {
+        return line.to_owned();
+    }
     let value = value.trim_start();
     // A path or a version is no secret: `SECRET_X_VERSION=v1`, `token: /run/secrets/x`.
     let version = lower[word..word + name_end].contains("version") || lower[word..word + name_end].contains("file");
@@ -71,5 +78,7 @@ mod tests {
         assert_eq!(redactor.clean("\"api_token\": \"x\", 1"), "\"api_token\": ***, 1");
         assert_eq!(redactor.clean("SECRET_DB_PASSWORD_VERSION=v1"), "SECRET_DB_PASSWORD_VERSION=v1");
         assert_eq!(redactor.clean("the secret of it"), "the secret of it");
+        assert_eq!(redactor.clean("delete without token: ok"), "delete without token: ok");
+        assert_eq!(redactor.clean("  password: x"), "  password: ***");
     }
 }

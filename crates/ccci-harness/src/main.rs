@@ -1,1 +1,72 @@
-fn main() {}
+//! `cc-ci-run`: exclusive test deploys with guaranteed cleanup on a shared CI host.
+//!
+//! One program, three parts: the keeper ([`keeper`]), the worker ([`worker`]) and the reaper
+//! ([`reaper`]); `docs/architecture.md` tells the life of a run.
+
+mod cli;
+mod command;
+mod console;
+mod engine;
+mod event;
+mod guard;
+mod health;
+mod keeper;
+mod outcome;
+mod plan;
+mod reaper;
+mod recipe;
+mod request;
+mod results;
+mod worker;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use ccci_core::lifetime::cause::exit;
+use ccci_core::rundir::RunDir;
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stdout or stderr must not turn help into a failure.
+            let _unseen = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::GREEN });
+        }
+    };
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CCCI_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .without_time()
+        .init();
+
+    let done = match cli.command {
+        Command::Run(run) => command::run(*run, cli.config.as_deref()),
+        Command::Guard(guard) => command::guard(guard, cli.config.as_deref()),
+        Command::Status(output) => command::status::main(output, cli.config.as_deref()),
+        Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),
+        Command::Config(cli::Config::Check { file }) => command::config_check(&file),
+        Command::Worker { dir, lock, alive } => worker::main(&RunDir::open(dir), lock, alive),
+        Command::Reaper { dir, lock, preclean } => {
+            let mode = preclean.map_or(reaper::Mode::Teardown, |earlier| reaper::Mode::Preclean { earlier });
+            reaper::main(RunDir::open(dir), lock, &mode)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        let code = command::exit_code(&error);
+        complain(&error);
+        ExitCode::from(code)
+    })
+}
+
+/// The error on stderr; a closed stderr is no reason to fail differently.
+fn complain(error: &anyhow::Error) {
+    use std::io::Write as _;
+    let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {error:#}");
+}

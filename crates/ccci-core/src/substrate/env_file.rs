@@ -1,6 +1,6 @@
 //! Env files of apps: `<abra_dir>/servers/<server>/<domain>.env`, where abra keeps them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{SubstrateError, list_dir};
@@ -41,6 +41,33 @@ pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
     text
 }
 
+/// The variables of an env file: comments, quotes and `export` as in a shell, no interpolation.
+#[must_use]
+pub fn parse(text: &str) -> BTreeMap<String, String> {
+    let mut vars = BTreeMap::new();
+    for line in text.lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        if line.starts_with('#') {
+            continue;
+        }
+        if let Some((key, value)) = line.split_once('=') {
+            vars.insert(key.trim().to_owned(), unquote(value.trim()));
+        }
+    }
+    vars
+}
+
+/// A value without its quotes or, unquoted, without the comment behind it.
+fn unquote(value: &str) -> String {
+    for quote in ['"', '\''] {
+        if let Some((inner, _)) = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)) {
+            return inner.to_owned();
+        }
+    }
+    value.split(" #").next().unwrap_or_default().trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +78,16 @@ mod tests {
         assert_eq!(set("A=1\nB=2\n", &[("A", "3")]), "A=3\nB=2\n");
         assert_eq!(set("#A=1\n", &[("A", "2")]), "#A=1\nA=2\n");
         assert_eq!(set("", &[]), "");
+    }
+
+    #[test]
+    fn values_lose_quotes_and_comments() {
+        let vars = parse("# c\nA=1 # one\nexport B=\"x # y\"\nC='z'\nD=\nE = a=b\nnoise");
+        let get = |key: &str| vars.get(key).map(String::as_str);
+        assert_eq!(
+            (get("A"), get("B"), get("C"), get("D"), get("E")),
+            (Some("1"), Some("x # y"), Some("z"), Some(""), Some("a=b"))
+        );
+        assert_eq!(vars.len(), 5);
     }
 }

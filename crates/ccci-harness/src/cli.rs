@@ -1,0 +1,196 @@
+//! The command line of `cc-ci-run`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ccci_core::config::{OnConflict, duration};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::outcome::Tier;
+use crate::plan::EngineName;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  green
+    1  red: a test failed, the deploy count is off, or something was left behind
+    2  usage, configuration or test-folder error
+   69  the host cannot do it; not the recipe's fault
+   75  the lock was not had in time, the conflict was refused, or too little time is left
+  142  the deadline passed
+  143  cancelled";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  cc-ci-run run hello --src ./hello --ref main
+  RECIPE=hello PR=12 REF=4f2a9c1 CCCI_PARENT_PID=$$ cc-ci-run run
+  cc-ci-run run hello --on-conflict supersede --deadline 30m --keep 10m";
+
+const GUARD_EXAMPLES: &str = "\
+Examples:
+  cc-ci-run guard --name db --deadline 10m --teardown ./down.sh -- ./test.sh
+  cc-ci-run guard --name staging --on-conflict fail -- make deploy-test
+
+The command's exit status is passed on. While it runs, no other guard of the same name does, on the
+whole host; however it ends, everything that it started is ended and the teardown runs.";
+
+/// Exclusive test deploys with guaranteed cleanup on a shared CI host.
+#[derive(Debug, Parser)]
+#[command(name = "cc-ci-run", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// The settings file [default: /etc/cc-ci/settings.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "CCCI_SETTINGS")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Deploy a recipe, test it, take it down, report
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
+    /// Run any command under an exclusive lock, with a deadline and a guaranteed teardown
+    #[command(after_help = GUARD_EXAMPLES)]
+    Guard(Guard),
+    /// Show every lock with its holder, phase and waiters, and what is left over
+    Status(Output),
+    /// Take down what a dead run left behind
+    #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
+    Reap(Reap),
+    /// Check a settings file
+    #[command(subcommand)]
+    Config(Config),
+    /// One part of a run; started by the keeper
+    #[command(hide = true)]
+    Worker { dir: PathBuf, lock: i32, alive: i32 },
+    /// One part of a run; started by the keeper or by the worker
+    #[command(hide = true)]
+    Reaper {
+        dir: PathBuf,
+        lock: i32,
+        #[arg(long, num_args = 0..=1)]
+        preclean: Option<Option<PathBuf>>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Conflict {
+    Wait,
+    Fail,
+    Supersede,
+}
+
+impl From<Conflict> for OnConflict {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::Wait => Self::Wait,
+            Conflict::Fail => Self::Fail,
+            Conflict::Supersede => Self::Supersede,
+        }
+    }
+}
+
+/// The clocks and the answer to a conflict, alike for `run` and `guard`.
+#[derive(Debug, Args)]
+pub(crate) struct Holding {
+    /// The longest it may take once it has the lock, such as 90s or 30m [default: 60m]
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
+    pub(crate) deadline: Option<Duration>,
+    /// The longest wait for the lock [default: as long as it takes]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) wait_timeout: Option<Duration>,
+    /// What to do when another run has the lock [default: wait]
+    #[arg(long, value_enum)]
+    pub(crate) on_conflict: Option<Conflict>,
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        zero if zero.is_zero() => Err("it must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The recipe
+    #[arg(env = "RECIPE")]
+    pub(crate) recipe: String,
+    /// Where the recipe is: a folder or a URL [default: recipe_url of the settings]
+    #[arg(long, value_name = "DIR|URL", env = "SRC")]
+    pub(crate) src: Option<String>,
+    /// The commit, branch or tag to test [default: the source's HEAD]
+    #[arg(long = "ref", value_name = "REF", env = "REF", default_value = "")]
+    pub(crate) git_ref: String,
+    /// The pull request's number
+    #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
+    pub(crate) pr: String,
+    /// How to deploy
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) engine: EngineName,
+    /// The folder with a test folder per recipe
+    #[arg(long, value_name = "DIR", default_value = "tests/recipes", env = "CCCI_TESTS_DIR")]
+    pub(crate) tests_dir: PathBuf,
+    /// Which stages to run, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', env = "STAGES")]
+    pub(crate) stages: Vec<Tier>,
+    /// The version to upgrade from [default: the newest release tag before the ref]
+    #[arg(long, value_name = "TAG", env = "VERSION")]
+    pub(crate) version_from: Option<String>,
+    #[command(flatten)]
+    pub(crate) holding: Holding,
+    /// Leave the app up for this long after the tests, under the lock
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
+    pub(crate) keep: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+fn digits(text: &str) -> Result<String, String> {
+    // Drone leaves variables empty where there is no pull request.
+    match text {
+        "" => Ok("0".to_owned()),
+        text if text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
+        _ => Err("a pull request's number".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Guard {
+    /// What to exclude on: one holder per name on the whole host
+    #[arg(long)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) holding: Holding,
+    /// Run by `sh -c` when the command has ended, however it ended; tried three times
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) teardown: Option<String>,
+    /// The command
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Output {
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reap {
+    /// The app's domain
+    pub(crate) domain: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Say whether a settings file is right
+    #[command(after_help = "Example:\n  cc-ci-run config check /etc/cc-ci/settings.toml")]
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,201 @@
+//! The commands, from arguments to exit code.
+
+pub(crate) mod reap;
+pub(crate) mod status;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use ccci_core::config::{ConfigError, Settings};
+use ccci_core::lifetime::cause::exit;
+use ccci_core::lifetime::parent::{self, ParentError};
+use ccci_core::lifetime::signals::Signals;
+use ccci_core::lock::LockError;
+use ccci_core::rundir::{RunDir, RunDirError, file};
+use ccci_core::substrate::SubstrateError;
+
+use crate::cli::{Guard, Run};
+use crate::console::Console;
+use crate::keeper::{Ear, Keeper, NotTaken};
+use crate::outcome::Verdict;
+use crate::plan::Job;
+use crate::request::{self, Request};
+use crate::results;
+
+/// `cc-ci-run run`.
+///
+/// # Errors
+/// Before the run had its lock; [`exit_code`] says what that means.
+pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let json = run.output.json;
+    let (ear, request) = begin(|cwd| request::of_run(run, Settings::load(config)?, cwd))?;
+    let (dir, request, mut console) = open(request)?;
+    if let Job::Recipe(job) = &request.plan.job {
+        console.say(&format!("== run {}: {} on {} ({}) ==", request.plan.run_id, job.recipe, job.domain, job.engine));
+        console.say(&format!("== per-run ABRA_DIR: {} ==", dir.join("abra").display()));
+    }
+    if request.plan.places.fallback {
+        console.say(&format!(
+            "   the system's directories cannot be written: using {}",
+            request.plan.places.runs_dir.display()
+        ));
+    }
+    let plan = request.plan.clone();
+    match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
+        Ok(mut kept) => {
+            let results = results::conclude(&plan, &dir, &kept.facts, &mut kept.console)?;
+            // The lock goes last: who gets it next finds a clean app and a finished report.
+            if let Err(error) = kept.lock.release() {
+                tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
+            }
+            if json {
+                print_json(&results)?;
+            }
+            Ok(ExitCode::from(results.verdict.exit_code()))
+        }
+        Err(not_taken) => not_started(&plan, &dir, not_taken, json),
+    }
+}
+
+/// `cc-ci-run guard`.
+///
+/// # Errors
+/// Before the guard had its lock; [`exit_code`] says what that means.
+pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (ear, request) = begin(|cwd| request::of_guard(guard, Settings::load(config)?, cwd))?;
+    let (dir, request, console) = open(request)?;
+    if let Job::Guard(job) = &request.plan.job
+        && let Err(error) = crate::guard::save_teardown(job, &dir)
+    {
+        discard(&dir);
+        return Err(error.context(Usage));
+    }
+    match Keeper::new(ear, console, dir.clone(), request.plan.clone()).keep() {
+        Ok(mut kept) => {
+            let (code, clean) = results::of_guard(&request.plan, &dir, &kept.facts, &mut kept.console)?;
+            if clean {
+                discard(&dir);
+            }
+            if let Err(error) = kept.lock.release() {
+                tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
+            }
+            Ok(ExitCode::from(code))
+        }
+        Err(not_taken) => {
+            discard(&dir);
+            Err(not_taken.into())
+        }
+    }
+}
+
+/// Guards first: signals, parent; then the request, with the caller's directory.
+fn begin(request: impl FnOnce(&Path) -> anyhow::Result<Request>) -> anyhow::Result<(Ear, Request)> {
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let cwd = request::caller_dir()?;
+    let parent = parent::arm()?;
+    spare_the_keeper();
+    let request =
+        request(&cwd).map_err(|error| if exit_code(&error) == exit::RED { error.context(Usage) } else { error })?;
+    Ok((Ear::new(signals, parent).context("cannot make a timer")?, request))
+}
+
+/// Where it may, the guardian asks to be killed last when memory runs out.
+fn spare_the_keeper() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-500") {
+        tracing::debug!(%error, "the keeper's oom_score_adj stays");
+    }
+}
+
+/// The run's own directory, with its plan in it. Nothing shared is touched before the lock.
+fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
+    let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
+    request.plan.run_id = id.to_string();
+    dir.write_json(file::RUN, &request.plan)?;
+    let console = Console::of(&request.plan, &dir);
+    Ok((dir, request, console))
+}
+
+/// The run ended before it began: its result says why.
+fn not_started(plan: &crate::plan::Plan, dir: &RunDir, why: NotTaken, json: bool) -> anyhow::Result<ExitCode> {
+    let mut console = Console::of(plan, dir);
+    let verdict = verdict_of(&why);
+    let cause = match &why {
+        NotTaken::Cancelled(cause) => Some(cause.clone()),
+        _ => None,
+    };
+    let results = results::without_lock(plan, dir, verdict, cause, &why.to_string(), &mut console)?;
+    if json {
+        print_json(&results)?;
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+const fn verdict_of(why: &NotTaken) -> Verdict {
+    match why {
+        NotTaken::Cancelled(cause) if cause.exit_code() == exit::DEADLINE => Verdict::Deadline,
+        NotTaken::Cancelled(_) => Verdict::Cancelled,
+        NotTaken::TimedOut { .. } | NotTaken::Refused { .. } | NotTaken::TooLate { .. } => Verdict::Busy,
+        NotTaken::Lock(_) | NotTaken::Os(_) => Verdict::Host,
+        NotTaken::Name(_) => Verdict::Usage,
+    }
+}
+
+/// `cc-ci-run config check`.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn config_check(path: &Path) -> anyhow::Result<ExitCode> {
+    Settings::read(path)?;
+    say(&format!("{}: ok", path.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Marks an error as the caller's mistake.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start")]
+struct Usage;
+
+/// The one exhaustive way from an error to an exit code.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(why) = error.downcast_ref::<NotTaken>() {
+        return verdict_of(why).exit_code();
+    }
+    if error.downcast_ref::<ConfigError>().is_some() || error.downcast_ref::<Usage>().is_some() {
+        return exit::USAGE;
+    }
+    match error.downcast_ref::<ParentError>() {
+        // Whoever wanted this run has cancelled it already.
+        Some(ParentError::Orphaned { .. }) => return exit::CANCELLED,
+        Some(ParentError::NotAPid(_)) => return exit::USAGE,
+        Some(ParentError::Os(_)) => return exit::HOST,
+        None => {}
+    }
+    if matches!(error.downcast_ref::<LockError>(), Some(LockError::Held { .. })) {
+        return exit::BUSY;
+    }
+    let host = error.downcast_ref::<RunDirError>().is_some()
+        || error.downcast_ref::<LockError>().is_some()
+        || error.downcast_ref::<SubstrateError>().is_some();
+    if host { exit::HOST } else { exit::RED }
+}
+
+fn discard(dir: &RunDir) {
+    if let Err(error) = std::fs::remove_dir_all(dir.path()) {
+        tracing::debug!(%error, "the run directory stays");
+    }
+}
+
+/// Data on stdout.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever closed it has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    say(&serde_json::to_string_pretty(value)?)
+}

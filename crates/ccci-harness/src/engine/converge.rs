@@ -1,0 +1,133 @@
+//! Waiting until an app is what was asked for, or certainly never will be.
+//!
+//! The judgement is a pure function of an observation, alike for all engines.
+
+use std::time::Duration;
+
+use ccci_core::lifetime::clock::Deadline;
+use ccci_core::lock::AppLock;
+use ccci_core::process::wait_ready;
+use ccci_core::weaken::{self, Protection};
+
+use super::{App, Engine, EngineError, Observation, ServiceState};
+use crate::health::Target;
+
+/// So many failures of one service, with no success between, end the wait (incident `[crash-loop]`).
+const FAILURES: u32 = 3;
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What an observation means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Every service has all its tasks.
+    Settled,
+    /// Not yet, because of this.
+    Waiting(String),
+    /// Never: this service keeps dying.
+    Failing(String),
+}
+
+/// Judges what is seen of an app.
+pub(crate) fn judge(seen: &Observation) -> Judgement {
+    let failing = seen.services.iter().find(|service| service.failures >= FAILURES);
+    if let Some(service) = failing.filter(|_| weaken::on(Protection::FailFast)) {
+        return Judgement::Failing(explain(service));
+    }
+    match seen.services.iter().find(|service| service.running < service.desired) {
+        Some(service) => {
+            Judgement::Waiting(format!("service {} has {} of {} tasks", service.name, service.running, service.desired))
+        }
+        None => Judgement::Settled,
+    }
+}
+
+fn explain(service: &ServiceState) -> String {
+    let error = service.error.as_deref().unwrap_or("it ends as soon as it starts");
+    let log = service.log.trim();
+    let log = if log.is_empty() { String::new() } else { format!("; its last lines:\n{log}") };
+    format!("service {} failed {} times: {error}{log}", service.name, service.failures)
+}
+
+/// Waits until all services run.
+///
+/// # Errors
+/// The reason, when they do not in time or keep failing.
+pub(crate) fn settled(
+    engine: &dyn Engine,
+    lock: &AppLock,
+    app: &App<'_>,
+    timeout: Duration,
+) -> Result<(), EngineError> {
+    until(engine, lock, app, timeout, &mut || Ok(()))
+}
+
+/// Waits until the app answers on `path` and every probe succeeds, and its services still run.
+///
+/// # Errors
+/// The last answer, when it is not the right one in time; or that a service keeps failing.
+pub(crate) fn healthy(
+    engine: &dyn Engine,
+    lock: &AppLock,
+    app: &App<'_>,
+    target: &Target,
+    timeout: Duration,
+) -> Result<(), EngineError> {
+    let toml = &app.folder.toml;
+    until(engine, lock, app, timeout, &mut || {
+        target.check_http(&toml.health.path, &toml.health.status)?;
+        toml.readiness.iter().try_for_each(|probe| target.check_probe(probe))
+    })
+}
+
+fn until(
+    engine: &dyn Engine,
+    lock: &AppLock,
+    app: &App<'_>,
+    timeout: Duration,
+    check: &mut dyn FnMut() -> Result<(), String>,
+) -> Result<(), EngineError> {
+    let end = Deadline::after(timeout);
+    loop {
+        let last = match judge(&engine.observe(lock, app)?) {
+            Judgement::Failing(why) => return Err(EngineError::Recipe(why)),
+            Judgement::Waiting(why) => why,
+            Judgement::Settled => match check() {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            },
+        };
+        if end.passed() {
+            let limit = ccci_core::config::duration::show(timeout);
+            return Err(EngineError::Recipe(format!("not there within {limit}: {last}")));
+        }
+        // Between two looks; a service that dies meanwhile is seen at the next.
+        let _over = wait_ready(&mut [], Some(PAUSE.min(end.left())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(running: u64, failures: u32) -> Observation {
+        let service = ServiceState {
+            name: "app".into(),
+            running,
+            desired: 1,
+            failures,
+            error: Some("exit code 3".into()),
+            log: "boom".into(),
+        };
+        Observation { services: vec![service], commit: None }
+    }
+
+    #[test]
+    fn three_failures_end_the_wait_with_the_tasks_own_error() {
+        assert_eq!(judge(&seen(1, 0)), Judgement::Settled);
+        assert!(matches!(judge(&seen(0, 2)), Judgement::Waiting(_)));
+        let Judgement::Failing(why) = judge(&seen(0, 3)) else { panic!("went on waiting") };
+        assert!(why.contains("exit code 3") && why.contains("boom"), "{why}");
+        assert!(matches!(judge(&seen(1, 3)), Judgement::Failing(_)), "just started again is not a success");
+    }
+}

@@ -1,0 +1,353 @@
+//! The embedded `local` engine: needs nothing installed. Services are detached processes, which
+//! outlive a killed run as containers would; volumes are directories, secrets are files.
+//!
+//! Every app has a loopback address of its own ([`Domain::loopback`]), so ports never clash. A service
+//! that dies is started again when the app is next looked at, as Swarm's restart policy would.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ccci_core::config::Places;
+use ccci_core::lock::AppLock;
+use ccci_core::process::{Job, collect, read_limited, tagged};
+use ccci_core::rundir::write_atomic;
+use ccci_core::substrate::local::{AppPaths, Local, SERVICE_VAR};
+use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{App, Archive, Engine, EngineError, Observation, ServiceState};
+use crate::health::Target;
+use crate::recipe::source::Release;
+use crate::recipe::{LocalService, copy_tree};
+
+/// What the engine remembers of a service, in `services/<name>.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Memory {
+    pid: u32,
+    start_ticks: u64,
+    failures: u32,
+    error: Option<String>,
+    env: BTreeMap<String, String>,
+}
+
+/// The release that is deployed, in `release/.ccci-release.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Deployed {
+    commit: String,
+    version: String,
+    /// The variables besides the env file's.
+    env: BTreeMap<String, String>,
+}
+
+const DEPLOYED: &str = ".ccci-release.json";
+const LOG_TAIL: u64 = 2000;
+
+/// Deploys recipes as plain processes.
+#[derive(Debug)]
+pub(crate) struct LocalEngine {
+    local: Local,
+}
+
+impl LocalEngine {
+    pub(crate) fn new(places: &Places) -> Self {
+        Self { local: Local::new(places) }
+    }
+
+    fn paths(&self, app: &App<'_>) -> AppPaths {
+        self.local.paths(&app.domain)
+    }
+
+    fn start(&self, app: &App<'_>, name: &str, service: &LocalService, memory: Memory) -> Result<(), EngineError> {
+        let paths = self.paths(app);
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(paths.services.join(format!("{name}.log")))
+            .map_err(|error| host("open the log of", name, &error))?;
+        let (program, args) = service
+            .command
+            .split_first()
+            .ok_or_else(|| EngineError::Recipe(format!("service {name} has no command")))?;
+        // A program of the recipe's own is meant from the recipe's folder.
+        let program = if program.contains('/') { paths.release.join(program).into_os_string() } else { program.into() };
+        let job = Job::new(program)
+            .args(args)
+            .without_env(|key| key.starts_with("CCCI_") || key.starts_with("DRONE_") || key == "ABRA_DIR")
+            .env(&memory.env)
+            .env([(SERVICE_VAR, format!("{}/{name}", app.domain))])
+            .dir(&paths.release);
+        let started = job.detach(&log);
+        let memory = match started {
+            Ok(pid) => {
+                let pid = pid.as_raw().cast_unsigned();
+                Memory { pid, start_ticks: tagged::start_ticks(pid).unwrap_or(0), ..memory }
+            }
+            // Like a container that cannot start: a failure of the task.
+            Err(error) => Memory { pid: 0, failures: memory.failures + 1, error: Some(error.to_string()), ..memory },
+        };
+        save(&paths, name, &memory)
+    }
+
+    fn stop_all(&self, lock: &AppLock, app: &App<'_>) -> Result<(), EngineError> {
+        let objects = self.local.objects(&app.domain).map_err(|error| EngineError::Host(error.to_string()))?;
+        for service in objects.iter().filter(|object| object.kind == Kind::Service) {
+            lock.verify()?;
+            self.local.remove(lock, &app.domain, service).map_err(|error| EngineError::Host(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn start_all(&self, lock: &AppLock, app: &App<'_>, extra: &BTreeMap<String, String>) -> Result<(), EngineError> {
+        let paths = self.paths(app);
+        for (name, service) in &app.folder.toml.local.services {
+            lock.verify()?;
+            let memory = Memory { env: service_env(app, &paths, service, extra)?, ..Memory::default() };
+            self.start(app, name, service, memory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for LocalEngine {
+    fn create(&self, lock: &AppLock, app: &App<'_>) -> Result<Vec<String>, EngineError> {
+        let services = &app.folder.toml.local.services;
+        if services.is_empty() {
+            return Err(EngineError::Recipe(
+                "the test folder's recipe.toml declares no [local.services.<name>] for the local engine".to_owned(),
+            ));
+        }
+        let paths = self.paths(app);
+        let planned = |kind, name: &str| Object { kind, name: name.to_owned(), id: String::new() };
+        let mut objects = vec![planned(Kind::EnvFile, app.domain.as_str()), planned(Kind::AppDir, app.domain.as_str())];
+        for (name, service) in services {
+            objects.push(planned(Kind::Service, name));
+            objects.extend(service.volumes.iter().map(|volume| planned(Kind::Volume, volume)));
+            objects.extend(service.secrets.iter().map(|secret| planned(Kind::Secret, secret)));
+        }
+        app.dir.plan(&objects)?;
+        lock.verify()?;
+        let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
+        let own: Vec<(&str, &str)> =
+            app.folder.toml.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let mut vars = vec![("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")];
+        vars.extend(own);
+        private_file(&paths.env, env_file::set(&sample, &vars).as_bytes())?;
+        for dir in [&paths.services, &paths.volumes, &paths.secrets] {
+            fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
+        }
+        let mut values = Vec::new();
+        for service in services.values() {
+            for volume in &service.volumes {
+                fs::create_dir_all(paths.volumes.join(volume))
+                    .map_err(|error| host("create volume", volume, &error))?;
+            }
+            for secret in &service.secrets {
+                let value = generate().map_err(|error| host("generate secret", secret, &error))?;
+                private_file(&paths.secrets.join(secret), value.as_bytes())?;
+                values.push(value);
+            }
+        }
+        Ok(values)
+    }
+
+    fn deploy(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        release: &Release,
+        env: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        let paths = self.paths(app);
+        self.stop_all(lock, app)?;
+        if let Err(error) = fs::remove_dir_all(&paths.release)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(host("replace", &paths.release.display().to_string(), &error));
+        }
+        copy_tree(&app.tree, &paths.release).map_err(|error| EngineError::Host(format!("{error:#}")))?;
+        let deployed = Deployed { commit: release.commit.clone(), version: release.version.clone(), env: env.clone() };
+        let text = serde_json::to_vec(&deployed).map_err(|error| EngineError::Host(error.to_string()))?;
+        write_atomic(&paths.release.join(DEPLOYED), &text).map_err(|error| host("write", DEPLOYED, &error))?;
+        self.start_all(lock, app, env)
+    }
+
+    fn observe(&self, lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError> {
+        let paths = self.paths(app);
+        let mut services = Vec::new();
+        for (name, service) in &app.folder.toml.local.services {
+            let mut memory = load(&paths, name).unwrap_or_default();
+            let pid = Pid::from_raw(memory.pid.cast_signed());
+            let end = if memory.pid == 0 { None } else { collect(pid) };
+            let running = memory.pid != 0
+                && end.is_none()
+                && tagged::start_ticks(memory.pid) == Some(memory.start_ticks)
+                && !tagged::is_gone(memory.pid);
+            if !running {
+                if memory.pid != 0 {
+                    memory.failures += 1;
+                    memory.error = Some(end.map_or_else(|| "it ended".to_owned(), |end| end.to_string()));
+                }
+                lock.verify()?;
+                self.start(app, name, service, memory.clone())?;
+            }
+            let log = tail(&paths.services.join(format!("{name}.log")));
+            services.push(ServiceState {
+                name: name.clone(),
+                running: u64::from(running),
+                desired: 1,
+                failures: memory.failures,
+                error: memory.error,
+                log,
+            });
+        }
+        let deployed = deployed(&paths);
+        Ok(Observation { services, commit: deployed.map(|deployed| deployed.commit) })
+    }
+
+    fn target(&self, app: &App<'_>) -> Option<Target> {
+        // The service called `app` is the front door, as in recipes; else the first that has a port.
+        let services = &app.folder.toml.local.services;
+        let port = services
+            .get("app")
+            .and_then(|service| service.port)
+            .or_else(|| services.values().find_map(|service| service.port))?;
+        Some(Target { address: SocketAddr::new(app.domain.loopback().into(), port), host: app.domain.to_string() })
+    }
+
+    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path) -> Result<Archive, EngineError> {
+        lock.verify()?;
+        let paths = self.paths(app);
+        fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
+        let mut files = BTreeMap::new();
+        for volume in app.folder.toml.local.services.values().flat_map(|service| &service.volumes) {
+            let path = dir.join(format!("{volume}.tar"));
+            let archived = File::create(&path).and_then(|file| {
+                let mut tar = tar::Builder::new(file);
+                tar.follow_symlinks(false);
+                tar.append_dir_all(".", paths.volumes.join(volume))?;
+                tar.into_inner()?.sync_all()
+            });
+            archived.map_err(|error| EngineError::Recipe(format!("cannot save volume {volume}: {error}")))?;
+            files.insert(volume.clone(), path);
+        }
+        Ok(Archive { files })
+    }
+
+    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive) -> Result<(), EngineError> {
+        let paths = self.paths(app);
+        let env = deployed(&paths).map(|deployed| deployed.env).unwrap_or_default();
+        self.stop_all(lock, app)?;
+        for (volume, file) in &archive.files {
+            lock.verify()?;
+            let dir = paths.volumes.join(volume);
+            let restored = fs::remove_dir_all(&dir).and_then(|()| fs::create_dir_all(&dir)).and_then(|()| {
+                let mut tar = tar::Archive::new(File::open(file)?);
+                tar.set_preserve_permissions(true);
+                tar.unpack(&dir)
+            });
+            restored.map_err(|error| EngineError::Recipe(format!("cannot restore volume {volume}: {error}")))?;
+        }
+        self.start_all(lock, app, &env)
+    }
+}
+
+/// What a service finds in its environment.
+fn service_env(
+    app: &App<'_>,
+    paths: &AppPaths,
+    service: &LocalService,
+    extra: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, EngineError> {
+    let text =
+        fs::read_to_string(&paths.env).map_err(|error| host("read", &paths.env.display().to_string(), &error))?;
+    let mut env = env_file::parse(&text);
+    env.extend(service.env.clone());
+    env.extend(extra.clone());
+    env.insert("ADDRESS".to_owned(), app.domain.loopback().to_string());
+    if let Some(port) = service.port {
+        env.insert("LISTEN".to_owned(), format!("{}:{port}", app.domain.loopback()));
+    }
+    let shout = |name: &str| name.to_ascii_uppercase().replace('-', "_");
+    for volume in &service.volumes {
+        env.insert(format!("VOLUME_{}", shout(volume)), paths.volumes.join(volume).display().to_string());
+    }
+    for secret in &service.secrets {
+        env.insert(format!("SECRET_{}_FILE", shout(secret)), paths.secrets.join(secret).display().to_string());
+    }
+    Ok(env)
+}
+
+fn deployed(paths: &AppPaths) -> Option<Deployed> {
+    serde_json::from_slice(&fs::read(paths.release.join(DEPLOYED)).ok()?).ok()
+}
+
+fn load(paths: &AppPaths, name: &str) -> Option<Memory> {
+    serde_json::from_slice(&fs::read(paths.services.join(format!("{name}.json"))).ok()?).ok()
+}
+
+fn save(paths: &AppPaths, name: &str, memory: &Memory) -> Result<(), EngineError> {
+    let text = serde_json::to_vec(memory).map_err(|error| EngineError::Host(error.to_string()))?;
+    write_atomic(&paths.services.join(format!("{name}.json")), &text)
+        .map_err(|error| host("remember service", name, &error))
+}
+
+fn private_file(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let written = fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))
+        .and_then(|()| fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path))
+        .and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| host("write", &path.display().to_string(), &error))
+}
+
+/// 32 hex digits from the kernel's random numbers.
+fn generate() -> io::Result<String> {
+    let random = read_limited(Path::new("/dev/urandom"), 32)?;
+    let digest = Sha256::digest(&random);
+    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn tail(path: &Path) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        use std::io::{Read as _, Seek as _};
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn host(doing: &str, what: &str, error: &io::Error) -> EngineError {
+    EngineError::Host(format!("cannot {doing} {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ccci_core::name::Domain;
+
+    use super::*;
+
+    #[test]
+    fn generated_secrets_differ_and_are_long() {
+        let (one, two) = (generate().unwrap(), generate().unwrap());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn the_loopback_address_is_the_domains_own() {
+        let base = ccci_core::name::BaseDomain::new("ci.example").unwrap();
+        let address = |text| Domain::parse(text, &base).unwrap().loopback().to_string();
+        assert_eq!(address("hell-0a1b2c.ci.example"), "127.10.27.44");
+        assert_eq!(address("hell-000000.ci.example"), "127.1.0.1");
+        assert_eq!(address("hell-ffffff.ci.example"), "127.255.255.254");
+    }
+}

@@ -1,0 +1,143 @@
+//! `guard`: the same lock, keeper, clock and funnel for anybody's command.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use ccci_core::process::tagged::{self, Tag};
+use ccci_core::process::{Ended, Job as Process};
+use ccci_core::rundir::{RunDir, file};
+use ccci_core::teardown::{Receipt, Residue};
+
+use crate::console::Console;
+use crate::event::{Event, WorkerEnd, report};
+use crate::plan::{GuardJob, Plan};
+use crate::reaper::Mode;
+
+/// The saved copy of a teardown script, in the run's directory: a CI deletes the workspace with the
+/// script in it while the teardown is still to come.
+const SAVED_TEARDOWN: &str = "teardown";
+/// How often a teardown that fails is tried.
+const TEARDOWN_TRIES: u32 = 3;
+
+/// Saves the teardown if it is a script of the caller's.
+///
+/// # Errors
+/// When it is one and cannot be copied.
+pub(crate) fn save_teardown(job: &GuardJob, dir: &RunDir) -> anyhow::Result<()> {
+    let Some(path) = job.teardown.as_ref().map(|command| job.dir.join(command)).filter(|path| path.is_file()) else {
+        return Ok(());
+    };
+    let saved = dir.join(SAVED_TEARDOWN);
+    std::fs::copy(&path, &saved).with_context(|| format!("cannot save the teardown {}", path.display()))?;
+    let executable = std::fs::metadata(&path)?.permissions().mode() & 0o111 != 0;
+    anyhow::ensure!(executable, "the teardown {} is not executable: chmod +x it", path.display());
+    Ok(())
+}
+
+/// The worker of a guard: runs the command with the caller's own stdout and stderr.
+pub(crate) fn work(plan: &Plan, job: &GuardJob, dir: &RunDir, console: &mut Console) -> WorkerEnd {
+    report(dir, Event::Phase { name: "command".to_owned() });
+    let Some((program, args)) = job.command.split_first() else {
+        return WorkerEnd::Usage { message: "no command".to_owned() };
+    };
+    let process = Process::new(program).args(args).env(plan.tag_vars()).dir(&job.dir).timeout(Duration::MAX);
+    match process.run_inheriting() {
+        Ok(ended) => {
+            report(dir, Event::Command { status: status(ended), text: ended.to_string() });
+            WorkerEnd::Finished
+        }
+        Err(error) => {
+            console.say(&error.to_string());
+            WorkerEnd::Usage { message: error.to_string() }
+        }
+    }
+}
+
+/// A command's end as a shell would report it.
+fn status(ended: Ended) -> u8 {
+    match ended {
+        Ended::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
+        Ended::Killed(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Ended::TimedOut(_) => 124,
+    }
+}
+
+/// The teardown of a guard: ends what still runs of it, then runs its teardown command.
+pub(crate) fn tear_down(
+    plan: &Plan,
+    job: &GuardJob,
+    dir: &RunDir,
+    mode: &Mode,
+    tag: &Tag,
+    grace: Duration,
+    console: &mut Console,
+) -> Receipt {
+    let mut receipt = Receipt { verified: true, ..Receipt::default() };
+    let mut left = |what: &str, why: String| receipt.residue.push(Residue { what: what.to_owned(), why });
+    match tagged::end_all(tag, grace) {
+        Ok(ended) => receipt.processes = ended,
+        Err(error) => left("processes of the guard", error.to_string()),
+    }
+    // An earlier guard that died is cleaned up by its own teardown, not by this run's.
+    let (job, saved_in) = match mode {
+        Mode::Teardown => (job.clone(), dir.path().to_owned()),
+        Mode::Preclean { earlier } => match earlier.as_deref().and_then(unfinished) {
+            Some(found) => found,
+            None => return receipt,
+        },
+    };
+    if let Some(command) = &job.teardown
+        && let Err(error) = run_teardown(plan, &job, command, &saved_in, console)
+    {
+        left("what the teardown was to remove", error);
+    }
+    if receipt.residue.is_empty()
+        && let Mode::Preclean { .. } = mode
+        && let Err(error) = std::fs::remove_dir_all(&saved_in)
+    {
+        tracing::debug!(%error, "the earlier guard's directory stays");
+    }
+    receipt
+}
+
+/// The job of an earlier guard whose teardown was not reported done.
+fn unfinished(path: &Path) -> Option<(GuardJob, PathBuf)> {
+    let dir = RunDir::open(path.to_owned());
+    if dir.join(file::CLEAN).exists() {
+        return None;
+    }
+    match Plan::read(&dir).ok()?.job {
+        crate::plan::Job::Guard(job) => Some((job, path.to_owned())),
+        crate::plan::Job::Recipe(_) => None,
+    }
+}
+
+fn run_teardown(
+    plan: &Plan,
+    job: &GuardJob,
+    command: &str,
+    saved_in: &Path,
+    console: &mut Console,
+) -> Result<(), String> {
+    let saved = saved_in.join(SAVED_TEARDOWN);
+    let workspace = job.dir.is_dir();
+    let place = if workspace { job.dir.clone() } else { PathBuf::from("/") };
+    let original = workspace && job.dir.join(command).is_file();
+    let process = if saved.is_file() && !original {
+        console.say(&format!("== {command} is gone with its workspace; running the copy that was saved =="));
+        Process::new(&saved)
+    } else {
+        Process::new("/bin/sh").args(["-c", command])
+    };
+    let process = process.env(plan.tag_vars()).dir(&place).timeout(plan.settings.teardown_budget);
+    let mut last = String::new();
+    for _ in 0..TEARDOWN_TRIES {
+        match process.run_ok(&mut |line| console.say(line)) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}

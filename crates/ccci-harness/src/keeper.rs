@@ -1,0 +1,373 @@
+//! The keeper: guards, clock, lock, children, verdict. It does no work of its own.
+//!
+//! ```text
+//! wait for the lock ─ preclean ─ worker ──────────────▶ reaper ─ results ─ exit code
+//!        │ cancel                  │ ends, or SIGTERM ──▶ (the same process, by exec)
+//!        ▼                         │ killed ────────────▶ (a new process)
+//!       143                        ╰ deaf to SIGTERM: SIGKILL after the grace
+//! ```
+//! From the moment it has the lock, no single SIGKILL leaks: the worker's last act is to become the
+//! reaper (`execve`), so there is no moment in which only the keeper knows of the app.
+
+mod ear;
+mod taking;
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::Context;
+use ccci_core::config::duration;
+use ccci_core::lifetime::Cause;
+use ccci_core::lifetime::clock::Deadline;
+use ccci_core::lifetime::exec::Birth;
+use ccci_core::lifetime::parent::PARENT_PID_VAR;
+use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
+use ccci_core::lock::slots::Slot;
+use ccci_core::lock::{AppLock, Owner};
+use ccci_core::process::{Ended, Part, spawn_part, tagged};
+use ccci_core::rundir::{RunDir, file};
+use ccci_core::teardown::Receipt;
+use ccci_core::weaken::{self, Protection};
+use jiff::{SignedDuration, Timestamp};
+use nix::sys::signal::Signal;
+
+use crate::console::Console;
+use crate::event::{Event, report};
+use crate::plan::{Job, Plan};
+use crate::reaper::{self, Mode};
+pub(crate) use ear::Ear;
+use ear::Wake;
+pub(crate) use taking::NotTaken;
+
+/// How often a reaper that died is followed by another.
+const REAPER_TRIES: u32 = 3;
+/// How often a run that is at work says so.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// What the reaper gets beyond its own budget to write its receipt.
+const REAPER_SLACK: Duration = Duration::from_secs(15);
+
+/// How a run under the lock ended, as far as the keeper knows.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Who or what ended it early.
+    pub(crate) cause: Option<Cause>,
+    /// How the worker ended, if it did not become the reaper.
+    pub(crate) worker_died: Option<String>,
+    /// What the host could not do.
+    pub(crate) host: Option<String>,
+    /// Every reaper died, or none could be started.
+    pub(crate) no_reaper: bool,
+}
+
+/// Keeps one run.
+pub(crate) struct Keeper {
+    ear: Ear,
+    console: Console,
+    dir: RunDir,
+    plan: Plan,
+    phase: Phase,
+    facts: Facts,
+    /// When a wait for lock or slot is over; fixed when the waiting begins.
+    wait_until: Option<Deadline>,
+}
+
+impl Keeper {
+    pub(crate) fn new(ear: Ear, console: Console, dir: RunDir, plan: Plan) -> Self {
+        Self { ear, console, dir, plan, phase: Phase::Waiting, facts: Facts::default(), wait_until: None }
+    }
+
+    /// Keeps the run from the taking of its lock to the end of its teardown.
+    ///
+    /// # Errors
+    /// [`NotTaken`] when there was no lock and so nothing to undo.
+    pub(crate) fn keep(mut self) -> Result<Kept, NotTaken> {
+        let lock = self.take_lock()?;
+        let slot = self.take_slot()?;
+        self.phase = Phase::Working;
+        let facts = match self.under_the_lock(&lock) {
+            Ok(()) => self.facts,
+            Err(error) => Facts { host: Some(format!("{error:#}")), no_reaper: true, ..self.facts },
+        };
+        Ok(Kept { lock, facts, console: self.console, _slot: slot })
+    }
+
+    fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
+        let dirty = lock.read_owner();
+        let owner = self.owner();
+        lock.write_owner(&owner)?;
+        if !self.preclean(lock, dirty.as_ref())? {
+            return Ok(());
+        }
+        lock.write_owner(&Owner { phase: "starting".to_owned(), ..owner })?;
+        self.work(lock)
+    }
+
+    fn owner(&self) -> Owner {
+        let now = Timestamp::now();
+        let deadline = SignedDuration::try_from(self.plan.deadline).ok().and_then(|left| now.checked_add(left).ok());
+        let pid = std::process::id();
+        let (recipe, pr, git_ref) = match &self.plan.job {
+            Job::Recipe(job) => (job.recipe.clone(), Some(job.pr.clone()), Some(job.git_ref.clone())),
+            Job::Guard(job) => (job.command.join(" "), None, None),
+        };
+        Owner {
+            run_id: self.plan.run_id.clone(),
+            pid,
+            start_ticks: tagged::start_ticks(pid).unwrap_or(0),
+            boot_id: boot_id(),
+            run_dir: self.dir.path().to_owned(),
+            recipe,
+            pr,
+            git_ref,
+            phase: "preclean".to_owned(),
+            since: now,
+            deadline: deadline.unwrap_or(now),
+        }
+    }
+
+    /// Dirty on acquire: ends what a dead run of this domain left running and reaps what it left
+    /// behind. False when the run must not start.
+    fn preclean(&mut self, lock: &AppLock, before: Option<&Owner>) -> anyhow::Result<bool> {
+        // A guard has something to clean only if its last holder did not get to it.
+        let needed = matches!(self.plan.job, Job::Recipe(_)) || before.is_some();
+        if !needed || !weaken::on(Protection::DirtyOnAcquire) {
+            return Ok(true);
+        }
+        let earlier = before.map(|owner| owner.run_dir.clone());
+        let clean = self.reap(lock, Mode::Preclean { earlier })?;
+        if let Some(receipt) = self.dir.read_json::<Receipt>(file::PRECLEAN)?.filter(|receipt| !receipt.is_empty()) {
+            self.console.say(&format!(
+                "== preclean: an earlier run left {} behind; removed {} and ended {} ==",
+                count(receipt.removed.len() + receipt.residue.len(), "object"),
+                count(receipt.removed.len(), "object"),
+                count(receipt.processes.len(), "process"),
+            ));
+        }
+        if !clean {
+            self.facts.host =
+                Some("what an earlier run left behind could not be removed; see preclean.json".to_owned());
+        }
+        Ok(clean && self.facts.cause.is_none())
+    }
+
+    /// The worker, from its start to the end of the reaper that it becomes.
+    fn work(&mut self, lock: &AppLock) -> anyhow::Result<()> {
+        let deadline = Deadline::after(self.plan.deadline);
+        // Closed on exec: its end tells that the worker has become the reaper, or is dead.
+        let (alive, alive_end) = std::io::pipe().context("cannot make a pipe")?;
+        let worker = self.start_worker(lock, &alive_end)?;
+        drop(alive_end);
+        let mut grace: Option<Deadline> = None;
+        let mut beat = Deadline::after(HEARTBEAT);
+        loop {
+            let clock = if weaken::on(Protection::DeadlineClock) { Some(deadline) } else { None };
+            let until = grace.or(clock).map_or(beat, |until| until.min(beat));
+            match self.ear.wait(&[alive.as_fd()], Some(until))? {
+                Wake::Fd => break,
+                Wake::Signal(received) => {
+                    if let Some(cause) = self.hear(received) {
+                        self.begin_teardown(cause, &worker);
+                        grace = Some(Deadline::after(self.plan.settings.grace));
+                    }
+                }
+                Wake::Time if grace.is_some_and(Deadline::passed) => {
+                    // Deaf (stopped, or in uninterruptible sleep): its death closes the pipe.
+                    self.console.say("== the worker does not answer SIGTERM — killing it ==");
+                    worker.signal(Signal::SIGKILL);
+                    grace = None;
+                    beat = Deadline::after(HEARTBEAT);
+                }
+                Wake::Time if clock.is_some_and(Deadline::passed) && self.facts.cause.is_none() => {
+                    self.begin_teardown(Cause::Deadline, &worker);
+                    grace = Some(Deadline::after(self.plan.settings.grace));
+                }
+                Wake::Time => {
+                    if beat.passed() {
+                        beat = Deadline::after(HEARTBEAT);
+                        self.heartbeat(lock);
+                    }
+                }
+            }
+        }
+        self.phase = Phase::TearingDown;
+        if weaken::on(Protection::BecomeReaper) {
+            return self.see_reaper_through(lock, worker);
+        }
+        self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
+        self.reap(lock, Mode::Teardown).map(drop)
+    }
+
+    /// Ends the worker for `cause`.
+    fn begin_teardown(&mut self, cause: Cause, worker: &Part) {
+        let line = match &cause {
+            Cause::Deadline | Cause::Alarm { .. } => {
+                format!("== run exceeded {} hard deadline — tearing down ==", figure(self.plan.deadline))
+            }
+            other => format!("== cancelled: {other} — tearing down =="),
+        };
+        self.console.say(&line);
+        report(&self.dir, Event::Cancelled { cause: cause.clone() });
+        self.facts.cause = Some(cause);
+        self.phase = Phase::TearingDown;
+        worker.signal(Signal::SIGTERM);
+    }
+
+    fn start_worker(&self, lock: &AppLock, alive: &std::io::PipeWriter) -> anyhow::Result<Part> {
+        use std::os::fd::AsRawFd as _;
+        let args = [
+            "worker".into(),
+            self.dir.path().as_os_str().to_owned(),
+            lock.raw_fd().to_string().into(),
+            alive.as_raw_fd().to_string().into(),
+        ];
+        let birth = Birth {
+            death_signal: weaken::on(Protection::WorkerDeathSignal).then_some(Signal::SIGTERM),
+            block_cancel: true,
+            keep_fd: Some(lock.raw_fd()),
+            keep_fd_too: Some(alive.as_raw_fd()),
+            ..Birth::default()
+        };
+        let tags = self.plan.tag_vars().map(|(key, value)| (OsString::from(key), OsString::from(value)));
+        Ok(spawn_part(&args, inherited_env().chain(tags), birth)?)
+    }
+
+    /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
+    /// reaper, within the budget.
+    fn see_reaper_through(&mut self, lock: &AppLock, part: Part) -> anyhow::Result<()> {
+        match self.wait_for(part, Deadline::after(self.plan.settings.teardown_budget + REAPER_SLACK))? {
+            Some(Ended::Exited(reaper::CLEAN | reaper::RESIDUE)) => return Ok(()),
+            Some(other) => {
+                self.facts.worker_died = Some(other.to_string());
+                self.console.say(&format!("== worker or reaper died ({other}) — starting a reaper =="));
+            }
+            None => self.console.say("== the reaper exceeded its budget =="),
+        }
+        self.reap(lock, Mode::Teardown)?;
+        Ok(())
+    }
+
+    /// A reaper of our own, tried again while it dies. True when it left nothing.
+    fn reap(&mut self, lock: &AppLock, mode: Mode) -> anyhow::Result<bool> {
+        let until = Deadline::after(self.plan.settings.teardown_budget + REAPER_SLACK);
+        let tries = if weaken::on(Protection::ReaperRetry) { REAPER_TRIES } else { 1 };
+        for _ in 0..tries {
+            let args: Vec<OsString> =
+                reaper::args(&self.dir, lock.raw_fd(), &mode).into_iter().map(OsString::from).collect();
+            // No death signal: a reaper whose keeper is gone simply finishes.
+            let birth = Birth { block_cancel: true, keep_fd: Some(lock.raw_fd()), ..Birth::default() };
+            let part = spawn_part(&args, inherited_env(), birth)?;
+            match self.wait_for(part, until)? {
+                Some(Ended::Exited(reaper::CLEAN)) => return Ok(true),
+                Some(Ended::Exited(reaper::RESIDUE)) => return Ok(false),
+                Some(other) => self.console.say(&format!("== reaper died ({other}) ==")),
+                None => {
+                    self.console.say("== the reaper exceeded its budget ==");
+                    break;
+                }
+            }
+        }
+        self.facts.no_reaper = true;
+        Ok(false)
+    }
+
+    /// Waits for a part to end; one that is still there at `until` is killed (`None`).
+    fn wait_for(&mut self, mut part: Part, until: Deadline) -> anyhow::Result<Option<Ended>> {
+        loop {
+            if let Some(ended) = part.try_wait()? {
+                return Ok(Some(ended));
+            }
+            match self.ear.wait(&[], Some(until))? {
+                Wake::Signal(received) => {
+                    // During a preclean there is no worker yet: the cause keeps it from starting.
+                    if let Some(cause) = self.hear(received) {
+                        report(&self.dir, Event::Cancelled { cause: cause.clone() });
+                        self.console.say(&format!("== cancelled: {cause} — finishing the clean-up =="));
+                        self.facts.cause = Some(cause);
+                        if !weaken::on(Protection::SecondSignal) {
+                            part.signal(Signal::SIGKILL);
+                            self.facts.no_reaper = true;
+                            return Ok(Some(Ended::Exited(reaper::RESIDUE)));
+                        }
+                    }
+                }
+                Wake::Time if until.passed() => {
+                    part.signal(Signal::SIGKILL);
+                    return Ok(None);
+                }
+                Wake::Time | Wake::Fd => {}
+            }
+        }
+    }
+
+    /// What a signal means now: a cause to end the run for, or nothing.
+    fn hear(&mut self, received: ccci_core::lifetime::signals::Received) -> Option<Cause> {
+        match self.ear.judge(received, self.phase) {
+            Response::Cancel(cause) if self.facts.cause.is_none() || !weaken::on(Protection::SecondSignal) => {
+                Some(cause)
+            }
+            Response::Cancel(_) | Response::Note => {
+                if CANCEL.contains(&received.signal) {
+                    self.console.say(&format!("== {} during teardown: noted, teardown goes on ==", received.signal));
+                }
+                None
+            }
+            Response::Children => None,
+        }
+    }
+
+    fn heartbeat(&mut self, lock: &AppLock) {
+        if let Some(owner) = lock.read_owner() {
+            let since = Timestamp::now().duration_since(owner.since).as_secs();
+            self.console.say(&format!("… {} ({since}s since the lock was acquired)", owner.phase));
+        }
+    }
+}
+
+/// A run whose teardown is over, its lock still held.
+pub(crate) struct Kept {
+    pub(crate) lock: AppLock,
+    pub(crate) facts: Facts,
+    pub(crate) console: Console,
+    _slot: Option<Slot>,
+}
+
+/// The environment for our own parts: what we were given, less what concerns the keeper alone and
+/// less a tag of ours that a caller may have set.
+pub(crate) fn inherited_env() -> impl Iterator<Item = (OsString, OsString)> {
+    let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
+    std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own))
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if what.ends_with('s') { "es" } else { "s" };
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}{plural}") }
+}
+
+/// `60-minute`, or the seconds where it is no whole number of minutes.
+fn figure(deadline: Duration) -> String {
+    match deadline.as_secs() {
+        seconds if seconds > 0 && seconds % 60 == 0 && deadline.subsec_nanos() == 0 => {
+            format!("{}-minute", seconds / 60)
+        }
+        _ => format!("{} ", duration::show(deadline)).trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_said_with_its_real_figure() {
+        assert_eq!(figure(Duration::from_secs(3600)), "60-minute");
+        assert_eq!(figure(Duration::from_secs(2)), "2s");
+        assert_eq!(count(1, "process"), "1 process");
+        assert_eq!(count(2, "process"), "2 processes");
+        assert_eq!(count(0, "object"), "0 objects");
+    }
+}

@@ -1,0 +1,221 @@
+//! Taking the lock and a slot: visibly, cancellably, within the wait's own clock.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use ccci_core::config::{OnConflict, duration};
+use ccci_core::lifetime::Cause;
+use ccci_core::lifetime::clock::Deadline;
+use ccci_core::lock::slots::{Slot, Slots};
+use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
+use ccci_core::name::NameError;
+use ccci_core::process::signal_exactly;
+use ccci_core::weaken::{self, Protection};
+use nix::sys::signal::Signal;
+
+use super::{Keeper, Wake};
+use crate::event::{Event, millis, report};
+
+/// How often a run that waits says so.
+const WAIT_LINE: Duration = Duration::from_secs(30);
+/// The kernel announces that a slot's file was closed just before it drops the lock on it.
+const SLOT_SETTLES: Duration = Duration::from_millis(20);
+
+/// Why there was no run. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// Cancelled while waiting.
+    #[error("cancelled while waiting: {0}")]
+    Cancelled(Cause),
+    /// The wait's clock ran out.
+    #[error("{subject} was not free within {waited}; it is held by {holder}")]
+    TimedOut { subject: String, waited: String, holder: String },
+    /// `--on-conflict fail`.
+    #[error("{subject} is held by {holder}, and --on-conflict is `fail`")]
+    Refused { subject: String, holder: String },
+    /// Too little of the step's time is left to be useful.
+    #[error("only {left} of the step's time are left, less than min_time_left ({needed}); not starting")]
+    TooLate { left: String, needed: String },
+    /// The lock cannot be had on this host.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The lock's name is not ours.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The kernel refused something else.
+    #[error("cannot wait for the lock: {0}")]
+    Os(#[from] io::Error),
+}
+
+impl Keeper {
+    /// Takes the lock, waiting for it as the settings say, and fixes the run's deadline.
+    pub(super) fn take_lock(&mut self) -> Result<AppLock, NotTaken> {
+        let path = self.plan.lock_path()?;
+        let begun = Deadline::after(Duration::ZERO);
+        let lock = match path.try_acquire(true) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(NotTaken::Os(io::ErrorKind::NotFound.into())),
+            Err(LockError::Held { .. }) => self.wait_for_lock(&path, begun)?,
+            Err(other) => return Err(other.into()),
+        };
+        let waited = begun.elapsed();
+        self.console.say(&format!("== app lock: {} acquired after {}s ==", self.plan.subject(), waited.as_secs()));
+        report(&self.dir, Event::Locked { waited_ms: millis(waited) });
+        self.fit_into_step()?;
+        Ok(lock)
+    }
+
+    fn wait_for_lock(&mut self, path: &LockPath, begun: Deadline) -> Result<AppLock, NotTaken> {
+        let subject = self.plan.subject();
+        self.console.say(&format!("== app lock: another run of {subject} in flight — waiting =="));
+        self.console.say(&format!("   held by {}", holder(path)));
+        match self.plan.settings.on_conflict {
+            OnConflict::Wait => {}
+            OnConflict::Fail => return Err(NotTaken::Refused { subject, holder: holder(path) }),
+            OnConflict::Supersede => self.ask_to_stop(path),
+        }
+        self.wait_clock();
+        let waiting = path.wait()?;
+        let mut line = Deadline::after(WAIT_LINE);
+        loop {
+            if let Some(outcome) = waiting.outcome() {
+                return Ok(outcome?);
+            }
+            let end = self.wait_clock();
+            let until = end.map_or(line, |limit| limit.min(line));
+            match self.ear.wait(&[waiting.as_fd()], Some(until))? {
+                Wake::Signal(received) => {
+                    if let Some(cause) = self.hear(received)
+                        && weaken::on(Protection::CancelWait)
+                    {
+                        return Err(NotTaken::Cancelled(cause));
+                    }
+                }
+                // The outcome is there: the next turn takes it.
+                Wake::Fd => {}
+                Wake::Time => {
+                    if end.is_some_and(Deadline::passed) {
+                        let waited = duration::show(Duration::from_secs(begun.elapsed().as_secs()));
+                        return Err(NotTaken::TimedOut { subject, waited, holder: holder(path) });
+                    }
+                    self.console.say(&format!(
+                        "   still waiting after {}s, held by {}",
+                        begun.elapsed().as_secs(),
+                        holder(path)
+                    ));
+                    line = Deadline::after(WAIT_LINE);
+                }
+            }
+        }
+    }
+
+    /// When the wait ends: its own timeout, or when too little of the step would be left.
+    fn wait_clock(&mut self) -> Option<Deadline> {
+        if self.wait_until.is_none() {
+            let step = crate::request::step_left(&self.plan.settings)
+                .map(|left| left.saturating_sub(self.plan.settings.min_time_left));
+            let limit = [self.plan.settings.wait_timeout, step].into_iter().flatten().min();
+            self.wait_until = limit.map(Deadline::after);
+        }
+        self.wait_until
+    }
+
+    /// Shortens the run's deadline to what the runner leaves.
+    fn fit_into_step(&mut self) -> Result<(), NotTaken> {
+        if let Some(left) = crate::request::step_left(&self.plan.settings) {
+            if left < self.plan.settings.min_time_left {
+                let needed = duration::show(self.plan.settings.min_time_left);
+                return Err(NotTaken::TooLate { left: duration::show(Duration::from_secs(left.as_secs())), needed });
+            }
+            self.plan.deadline = self.plan.deadline.min(left);
+        }
+        Ok(())
+    }
+
+    /// `supersede`: SIGTERM to the holder, once the record and the kernel agree on who that is.
+    fn ask_to_stop(&mut self, path: &LockPath) {
+        let Some((owner, true)) = holder_record(path) else {
+            self.console.say("   cannot tell the holder for certain, so it is not asked to stop; waiting");
+            return;
+        };
+        match signal_exactly(owner.pid, owner.start_ticks, Signal::SIGTERM) {
+            Ok(true) => self
+                .console
+                .say(&format!("   asked run {} (pid {}) to stop; waiting for its teardown", owner.run_id, owner.pid)),
+            Ok(false) => self.console.say("   the holder is gone already; waiting for its teardown"),
+            Err(error) => self.console.say(&format!("   cannot ask run {} to stop: {error}; waiting", owner.run_id)),
+        }
+    }
+
+    /// Takes a slot, if the host has a number of them.
+    pub(super) fn take_slot(&mut self) -> Result<Option<Slot>, NotTaken> {
+        let Some(count) = self.plan.settings.max_tests else { return Ok(None) };
+        let mut slots = Slots::new(&self.plan.places.lock_dir, count)?;
+        let begun = Deadline::after(Duration::ZERO);
+        let mut said = false;
+        loop {
+            if let Some(slot) = slots.try_take()? {
+                if said {
+                    self.console.say(&format!("== slot acquired after {}s ==", begun.elapsed().as_secs()));
+                    self.fit_into_step()?;
+                }
+                return Ok(Some(slot));
+            }
+            if !said {
+                said = true;
+                self.console.say(&format!("== all {count} slots of this host are taken — waiting =="));
+            }
+            let end = self.wait_clock();
+            let line = Deadline::after(WAIT_LINE);
+            match self.ear.wait(&[slots.as_fd()], Some(end.map_or(line, |limit| limit.min(line))))? {
+                Wake::Signal(received) => {
+                    if let Some(cause) = self.hear(received) {
+                        return Err(NotTaken::Cancelled(cause));
+                    }
+                }
+                Wake::Fd => {
+                    slots.forget_changes();
+                    if let Wake::Signal(received) = self.ear.wait(&[], Some(Deadline::after(SLOT_SETTLES)))?
+                        && let Some(cause) = self.hear(received)
+                    {
+                        return Err(NotTaken::Cancelled(cause));
+                    }
+                }
+                Wake::Time if end.is_some_and(Deadline::passed) => {
+                    let waited = duration::show(Duration::from_secs(begun.elapsed().as_secs()));
+                    return Err(NotTaken::TimedOut {
+                        subject: "a slot".to_owned(),
+                        waited,
+                        holder: "other runs".to_owned(),
+                    });
+                }
+                Wake::Time => {
+                    self.console.say(&format!("   still waiting for a slot after {}s", begun.elapsed().as_secs()))
+                }
+            }
+        }
+    }
+}
+
+/// The record of a lock's holder, and whether the kernel names the same process.
+pub(crate) fn holder_record(path: &LockPath) -> Option<(Owner, bool)> {
+    let owner = owner::parse(&std::fs::read(path.path()).ok()?)?;
+    let entries = proc_locks::of(path.path()).unwrap_or_default();
+    let agrees = entries.iter().any(|entry| !entry.waits && entry.pid == owner.pid);
+    Some((owner, agrees))
+}
+
+/// The holder, for a person who waits.
+pub(crate) fn holder(path: &LockPath) -> String {
+    match holder_record(path) {
+        Some((owner, true)) => owner.describe(),
+        Some((owner, false)) => {
+            format!("{}, of which /proc/locks does not know (another part of it may hold on)", owner.describe())
+        }
+        None => match proc_locks::of(path.path()).ok().and_then(|entries| entries.first().map(|entry| entry.pid)) {
+            Some(pid) => format!("pid {pid}, which left no record"),
+            None => "a run that left no record".to_owned(),
+        },
+    }
+}

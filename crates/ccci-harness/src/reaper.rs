@@ -1,0 +1,148 @@
+//! The reaper: takes the app down under the lock, and writes the receipt.
+//!
+//! It starts in one of three ways: the worker became it (`execve`), the keeper started it because the
+//! worker died, or the keeper sent it ahead to clear what an earlier run left. The four cancelling
+//! signals are blocked from its first instruction on, so that nothing but its budget ends it. When
+//! the keeper is gone it also does what the keeper would have done last: results, unlink, unlock.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use ccci_core::lifetime::Cause;
+use ccci_core::lifetime::exec::adopt_fd;
+use ccci_core::lifetime::signals::parent_gone;
+use ccci_core::lock::{AppLock, LockError, Owner};
+use ccci_core::process::tagged::{self, Tag};
+use ccci_core::rundir::{RunDir, file};
+use ccci_core::substrate;
+use ccci_core::teardown::{Receipt, Residue, take_down};
+use nix::unistd::Pid;
+
+use crate::console::Console;
+use crate::event::{Event, report};
+use crate::guard;
+use crate::keeper::Facts;
+use crate::plan::{Job, Plan};
+use crate::results;
+
+/// Nothing is left.
+pub(crate) const CLEAN: i32 = 0;
+/// Something is left; the receipt names it. No code that an error or a panic exits with.
+pub(crate) const RESIDUE: i32 = 3;
+
+/// What a reaper is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The end of this run.
+    Teardown,
+    /// What an earlier run of the same name left, before this run begins.
+    Preclean {
+        /// The earlier run's directory, as the lock's record has it.
+        earlier: Option<PathBuf>,
+    },
+}
+
+/// The arguments that make this program a reaper.
+pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode) -> Vec<String> {
+    let mut args = vec!["reaper".to_owned(), dir.path().display().to_string(), lock.to_string()];
+    if let Mode::Preclean { earlier } = mode {
+        args.push("--preclean".to_owned());
+        args.extend(earlier.as_ref().map(|dir| dir.display().to_string()));
+    }
+    args
+}
+
+/// Runs as the reaper.
+///
+/// # Errors
+/// Before the teardown could begin; the keeper then starts another.
+pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<ExitCode> {
+    name_process("ccci-reaper");
+    let plan = Plan::read(&dir)?;
+    let mut console = Console::of(&plan, &dir);
+    let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
+    let receipt_file = match mode {
+        Mode::Teardown => file::RECEIPT,
+        Mode::Preclean { .. } => file::PRECLEAN,
+    };
+    if *mode == Mode::Teardown {
+        report(&dir, Event::Phase { name: "teardown".to_owned() });
+        console.say("== teardown ==");
+    }
+    let lock = AppLock::adopt(plan.lock_path()?, fd)?.regain();
+    let (receipt, lock) = match lock {
+        Ok(lock) => (under_the_lock(&plan, &dir, &lock, mode, &mut console), Some(lock)),
+        Err(error @ LockError::Lost { .. }) => (lost(&plan, &error), None),
+        Err(other) => return Err(other.into()),
+    };
+    for residue in &receipt.residue {
+        console.say(&format!("!! left over: {}: {}", residue.what, residue.why));
+    }
+    // A reaper before this one may have died half-way: what it removed stays on the receipt.
+    dir.write_json(receipt_file, &receipt)?;
+    if *mode == Mode::Teardown && parent_gone(Pid::from_raw(plan.keeper)) {
+        orphaned(&plan, &dir, lock, &mut console)?;
+    }
+    Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
+}
+
+fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, console: &mut Console) -> Receipt {
+    if *mode == Mode::Teardown
+        && let Some(owner) = lock.read_owner()
+        && let Err(error) = lock.write_owner(&Owner { phase: "teardown".to_owned(), ..owner })
+    {
+        tracing::warn!(%error, "the owner record is out of date");
+    }
+    let (tag, grace) = match mode {
+        Mode::Teardown => (plan.tag(), plan.settings.grace),
+        // Nobody owns them any more: no grace.
+        Mode::Preclean { .. } => (Tag::Domain(plan.subject()), Duration::ZERO),
+    };
+    let budget = plan.settings.teardown_budget;
+    match (&plan.job, plan.domain()) {
+        (Job::Recipe(_), Some(domain)) => {
+            take_down(lock, &substrate::available(&plan.places), &domain, &tag, grace, budget)
+        }
+        (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, grace, console),
+        (Job::Recipe(job), None) => residue(&job.domain, "is not a domain of this host"),
+    }
+}
+
+/// Another run owns the app by now, and reaps what it finds: nothing may be touched.
+fn lost(plan: &Plan, error: &LockError) -> Receipt {
+    // Our own processes are still ours to end.
+    let mut receipt = residue(&plan.subject(), &error.to_string());
+    match tagged::end_all(&plan.tag(), plan.settings.grace) {
+        Ok(ended) => receipt.processes = ended,
+        Err(error) => receipt.residue.push(Residue { what: "processes of the run".to_owned(), why: error.to_string() }),
+    }
+    receipt
+}
+
+fn residue(what: &str, why: &str) -> Receipt {
+    Receipt { residue: vec![Residue { what: what.to_owned(), why: why.to_owned() }], ..Receipt::default() }
+}
+
+/// The keeper was killed: conclude the run in its place.
+fn orphaned(plan: &Plan, dir: &RunDir, lock: Option<AppLock>, console: &mut Console) -> anyhow::Result<()> {
+    console.say("== the keeper is gone: the reaper concludes the run ==");
+    let facts = Facts { cause: Some(Cause::KeeperDied), ..Facts::default() };
+    report(dir, Event::Cancelled { cause: Cause::KeeperDied });
+    results::conclude(plan, dir, &facts, console)?;
+    if let Some(lock) = lock {
+        lock.release()?;
+    }
+    Ok(())
+}
+
+/// The name in a process list; an exec of `/proc/self/exe` would leave `exe` there.
+pub(crate) fn name_process(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name)
+        && let Err(error) = nix::sys::prctl::set_name(&name)
+    {
+        tracing::debug!(%error, "the process keeps its name");
+    }
+}

@@ -1,0 +1,175 @@
+//! A recipe's source: the run's own clone, at the exact ref, with its tags.
+//!
+//! A shared tree could be flipped by another run (incident `[fetch]`), so every run clones into its
+//! own `ABRA_DIR`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use ccci_core::process::{Job, ProcessError, wait_ready};
+
+use crate::console::Console;
+use crate::plan::RecipeJob;
+
+/// How often a fetch is tried when the network fails.
+const TRIES: u32 = 3;
+
+/// Why there is no source.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// The recipe or the ref does not exist.
+    #[error("{0}")]
+    NoSuch(String),
+    /// It exists, perhaps, and cannot be had now.
+    #[error("cannot fetch the recipe: {0}")]
+    Host(String),
+}
+
+/// A version of the recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// The full commit id.
+    pub(crate) commit: String,
+    /// The tag, or the start of the commit id.
+    pub(crate) version: String,
+}
+
+/// The run's own clone.
+#[derive(Debug)]
+pub(crate) struct Source {
+    tree: PathBuf,
+    /// What is tested.
+    pub(crate) head: Release,
+}
+
+impl Source {
+    /// Clones the recipe to `tree` and checks the wanted ref out.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub(crate) fn fetch(
+        job: &RecipeJob,
+        staged: &Path,
+        tree: &Path,
+        console: &mut Console,
+    ) -> Result<Self, SourceError> {
+        let from = if job.skip_fetch { staged.display().to_string() } else { job.src.clone() };
+        clone(&from, tree, console)?;
+        let wanted = if job.git_ref.is_empty() { "HEAD" } else { &job.git_ref };
+        let commit = resolve(tree, wanted).ok_or_else(|| {
+            SourceError::NoSuch(format!(
+                "{from} has no commit, branch or tag `{wanted}`; is it pushed, and spelled so?"
+            ))
+        })?;
+        let source = Self { head: Release { version: describe(tree, &commit), commit }, tree: tree.to_owned() };
+        source.checkout(&source.head)?;
+        Ok(source)
+    }
+
+    /// Puts a release's files into the tree.
+    ///
+    /// # Errors
+    /// [`SourceError::Host`]: the commit is there, so only the host can fail.
+    pub(crate) fn checkout(&self, release: &Release) -> Result<(), SourceError> {
+        let checkout = git(&self.tree).args(["checkout", "--quiet", "--force", "--detach", &release.commit]);
+        checkout.run_ok(&mut |_| {}).map(drop).map_err(|error| SourceError::Host(error.to_string()))
+    }
+
+    /// The files.
+    pub(crate) fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    /// The version to upgrade from: the one that was asked for; else the newest release tag before
+    /// the head. `Err` is the reason why there is none, or that the wanted one does not exist.
+    pub(crate) fn base(&self, wanted: Option<&str>) -> Result<Result<Release, String>, SourceError> {
+        if let Some(version) = wanted {
+            let commit = resolve(&self.tree, version)
+                .ok_or_else(|| SourceError::NoSuch(format!("the recipe has no version `{version}` to upgrade from")))?;
+            return Ok(Ok(Release { commit, version: version.to_owned() }));
+        }
+        // Newest first among the tags that lead to the head, the head's own commit left out.
+        let tags = git(&self.tree)
+            .args(["tag", "--merged", &self.head.commit, "--sort=-version:refname", "--sort=-creatordate"])
+            .capture()
+            .run_ok(&mut |_| {})
+            .map_err(|error| SourceError::Host(error.to_string()))?;
+        for tag in String::from_utf8_lossy(&tags.stdout).lines() {
+            match resolve(&self.tree, tag) {
+                Some(commit) if commit != self.head.commit => {
+                    return Ok(Ok(Release { commit, version: tag.to_owned() }));
+                }
+                _ => {}
+            }
+        }
+        Ok(Err("the recipe has no release before this ref".to_owned()))
+    }
+}
+
+fn git(tree: &Path) -> Job {
+    Job::new("git")
+        .args([std::ffi::OsStr::new("-C"), tree.as_os_str()])
+        // Never asks, never runs what a recipe's or a caller's config names.
+        .env([("GIT_TERMINAL_PROMPT", "0"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ASKPASS", "/bin/false")])
+        .timeout(Duration::from_secs(300))
+}
+
+fn clone(from: &str, tree: &Path, console: &mut Console) -> Result<(), SourceError> {
+    let parent = tree.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(parent)
+        .with_context(|| format!("cannot create {}", parent.display()))
+        .map_err(|error| SourceError::Host(format!("{error:#}")))?;
+    let clone = git(parent)
+        // A folder that belongs to the CI's checkout user is still to be read.
+        .args(["-c", "safe.directory=*", "clone", "--quiet", "--no-checkout", "--no-hardlinks", "--", from])
+        .args([tree]);
+    let mut last = String::new();
+    for attempt in 1..=TRIES {
+        match clone.run_ok(&mut |line| console.say(line)) {
+            Ok(_) => return Ok(()),
+            Err(ProcessError::Failed { tail, .. }) if is_missing(&tail) => {
+                return Err(SourceError::NoSuch(format!("there is no recipe repository at {from}:{tail}")));
+            }
+            Err(error) => last = error.to_string(),
+        }
+        // A clone that broke off is no base for the next try.
+        if let Err(error) = std::fs::remove_dir_all(tree)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(SourceError::Host(format!("cannot remove {}: {error}", tree.display())));
+        }
+        if attempt < TRIES {
+            console.say(&format!("   fetch failed, trying again ({attempt} of {TRIES})"));
+            // A pause for a network that fails; nothing announces that it is back.
+            let _over = wait_ready(&mut [], Some(Duration::from_secs(u64::from(attempt))));
+        }
+    }
+    Err(SourceError::Host(last))
+}
+
+/// git says "not found" in these ways; everything else may be the network.
+fn is_missing(tail: &str) -> bool {
+    ["does not exist", "not found", "does not appear to be a git repository"].iter().any(|words| tail.contains(words))
+}
+
+/// The commit of a ref: a remote branch, a tag or a commit id.
+fn resolve(tree: &Path, wanted: &str) -> Option<String> {
+    for candidate in [format!("refs/remotes/origin/{wanted}"), format!("refs/tags/{wanted}"), wanted.to_owned()] {
+        let spec = format!("{candidate}^{{commit}}");
+        let parsed = git(tree).args(["rev-parse", "--verify", "--quiet", "--end-of-options", &spec]).capture();
+        if let Ok(found) = parsed.run_ok(&mut |_| {}) {
+            // With --end-of-options some versions of git print that word first.
+            let text = String::from_utf8_lossy(&found.stdout).into_owned();
+            return text.lines().last().map(|line| line.trim().to_owned());
+        }
+    }
+    None
+}
+
+/// The tag at a commit, or the start of its id.
+fn describe(tree: &Path, commit: &str) -> String {
+    let tags = git(tree).args(["tag", "--points-at", commit, "--sort=-version:refname"]).capture().run_ok(&mut |_| {});
+    let tag = tags.ok().and_then(|tags| String::from_utf8_lossy(&tags.stdout).lines().next().map(str::to_owned));
+    tag.unwrap_or_else(|| commit.chars().take(8).collect())
+}

@@ -1,0 +1,159 @@
+//! From arguments and environment to a [`Plan`]: who this run is and what it was asked for.
+//!
+//! Everything relative is resolved here, against the caller's directory; from then on the run works
+//! from `/` and depends on nothing of the caller's.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ccci_core::config::{Places, Settings};
+use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RecipeName, RunId};
+use ccci_core::process::tagged::RUN_ID_VAR;
+use jiff::Timestamp;
+
+use crate::cli::{Guard, Holding, Run};
+use crate::outcome::Tier;
+use crate::plan::{GuardJob, Job, Plan, RecipeJob};
+
+/// A run as it was asked for, before it has a directory.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The id it would like.
+    pub(crate) id: RunId,
+    /// All the rest; the run id in it is still the wished one.
+    pub(crate) plan: Plan,
+}
+
+/// The request of `cc-ci-run run`.
+///
+/// # Errors
+/// What is wrong with it, for the person who asked.
+pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Result<Request> {
+    apply(&mut settings, &run.holding);
+    let recipe = RecipeName::new(&run.recipe)?;
+    let base = BaseDomain::new(&settings.base_domain)?;
+    ensure!(
+        !run.git_ref.starts_with('-') && !run.git_ref.contains(char::is_whitespace),
+        "`{}` is not a git ref",
+        run.git_ref
+    );
+    let domain = Domain::derive(&recipe, &run.pr, &run.git_ref, &base);
+    let src = match run.src {
+        Some(src) if is_remote(&src) => src,
+        Some(src) => {
+            let path = cwd.join(&src);
+            path.canonicalize().with_context(|| format!("--src {src}: no such folder"))?.display().to_string()
+        }
+        None => settings.recipe_url.replace("{recipe}", recipe.as_str()),
+    };
+    let tests_dir = cwd.join(&run.tests_dir);
+    let stages = if run.stages.is_empty() { Tier::ALL.to_vec() } else { run.stages };
+    let job = Job::Recipe(RecipeJob {
+        recipe: recipe.to_string(),
+        domain: domain.to_string(),
+        pr: run.pr,
+        git_ref: run.git_ref,
+        src,
+        skip_fetch: std::env::var("CCCI_SKIP_FETCH").is_ok_and(|value| value == "1"),
+        tests: tests_dir.join(recipe.as_str()),
+        stages,
+        base_version: run.version_from.filter(|version| !version.is_empty()),
+        engine: run.engine,
+        keep: run.keep,
+    });
+    let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));
+    Ok(Request { id: run_id(&fallback)?, plan: plan(settings, &LockName::App(domain), job, run.output.json)? })
+}
+
+/// The request of `cc-ci-run guard`.
+///
+/// # Errors
+/// What is wrong with it, for the person who asked.
+pub(crate) fn of_guard(guard: Guard, mut settings: Settings, cwd: &Path) -> anyhow::Result<Request> {
+    apply(&mut settings, &guard.holding);
+    let name = GuardName::new(&guard.name)?;
+    let id = format!("guard-{}-{}", guard.name.chars().take(40).collect::<String>(), std::process::id());
+    let job = Job::Guard(GuardJob { command: guard.command, dir: cwd.to_owned(), teardown: guard.teardown });
+    Ok(Request { id: RunId::new(&id)?, plan: plan(settings, &LockName::Guard(name), job, true)? })
+}
+
+fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> anyhow::Result<Plan> {
+    let places = Places::find(&settings)?;
+    Ok(Plan {
+        run_id: String::new(),
+        lock: lock.file_name(),
+        keeper: nix::unistd::getpid().as_raw(),
+        started: Timestamp::now(),
+        deadline: settings.deadline,
+        settings,
+        places,
+        stdout_is_data,
+        job,
+    })
+}
+
+fn apply(settings: &mut Settings, holding: &Holding) {
+    if let Some(deadline) = holding.deadline {
+        settings.deadline = deadline;
+    }
+    if let Some(timeout) = holding.wait_timeout {
+        settings.wait_timeout = Some(timeout);
+    }
+    if let Some(conflict) = holding.on_conflict {
+        settings.on_conflict = conflict.into();
+    }
+}
+
+fn run_id(fallback: &str) -> anyhow::Result<RunId> {
+    let wished = std::env::var(RUN_ID_VAR).ok().filter(|id| !id.is_empty());
+    Ok(RunId::new(wished.as_deref().unwrap_or(fallback))?)
+}
+
+fn is_remote(src: &str) -> bool {
+    src.contains("://") || (src.contains('@') && src.contains(':'))
+}
+
+/// The caller's directory, before the guards leave it.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn caller_dir() -> anyhow::Result<PathBuf> {
+    std::env::current_dir().context("the current directory is gone")
+}
+
+/// What the CI runner leaves of its step's time, once the teardown's share is put aside. `None` when
+/// the runner's limit is not known.
+pub(crate) fn step_left(settings: &Settings) -> Option<Duration> {
+    let limit = settings.step_limit?;
+    let started: i64 = std::env::var("DRONE_STAGE_STARTED").ok()?.parse().ok()?;
+    Some(left_of(limit, settings.teardown_budget, Timestamp::now().as_second().saturating_sub(started)))
+}
+
+fn left_of(limit: Duration, teardown: Duration, gone: i64) -> Duration {
+    let gone = Duration::from_secs(u64::try_from(gone).unwrap_or(0));
+    limit.saturating_sub(teardown).saturating_sub(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_teardown_gets_its_share_of_the_step() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        assert_eq!(left_of(minutes(60), minutes(10), 20 * 60), minutes(30));
+        assert_eq!(left_of(minutes(60), minutes(10), 3600), Duration::ZERO);
+        assert_eq!(left_of(minutes(60), minutes(10), -5), minutes(50), "a clock that runs behind");
+    }
+
+    #[test]
+    fn urls_and_folders_are_told_apart() {
+        for url in ["https://example.org/x.git", "ssh://git@example.org/x", "git@example.org:x.git", "file:///x"] {
+            assert!(is_remote(url), "{url}");
+        }
+        for folder in ["hello", "./hello", "/srv/hello", "../x"] {
+            assert!(!is_remote(folder), "{folder}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What a run came to: from its events and its receipt to `results.json` and the exit code.
+//!
+//! [`assemble`] is pure: the same events and receipt always give the same verdict, whoever concludes
+//! the run (the keeper, or the reaper when the keeper was killed).
+
+pub(crate) mod page;
+pub(crate) mod summary;
+
+use std::collections::BTreeMap;
+
+use ccci_core::lifetime::Cause;
+use ccci_core::rundir::{RunDir, file};
+use ccci_core::teardown::Receipt;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::console::Console;
+use crate::event::{Event, Stamped, WorkerEnd};
+use crate::keeper::Facts;
+use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
+use crate::plan::{Job, Plan};
+
+/// The version of the shape of `results.json`; a reader must refuse a later one.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// `results.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) schema: u32,
+    pub(crate) run_id: String,
+    pub(crate) recipe: String,
+    pub(crate) pr: String,
+    #[serde(rename = "ref")]
+    pub(crate) git_ref: String,
+    pub(crate) version: Option<String>,
+    pub(crate) commit: Option<String>,
+    pub(crate) upgraded_from: Option<String>,
+    pub(crate) engine: String,
+    pub(crate) domain: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) exit_code: u8,
+    /// Who or what ended it early.
+    pub(crate) cause: Option<Cause>,
+    /// The one thing that went wrong, if any.
+    pub(crate) reason: Option<String>,
+    pub(crate) level: usize,
+    pub(crate) rungs: BTreeMap<Rung, Outcome>,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) deploy_count: Option<DeployCount>,
+    /// What an earlier run had left, and what became of it.
+    pub(crate) preclean: Option<Receipt>,
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) flags: Flags,
+    pub(crate) started: Timestamp,
+    pub(crate) finished: Timestamp,
+}
+
+/// A tier with its tests.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stage {
+    pub(crate) tier: Tier,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
+    pub(crate) milliseconds: u64,
+    pub(crate) tests: Vec<Test>,
+}
+
+/// A test.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Test {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
+    pub(crate) milliseconds: u64,
+}
+
+/// A phase of the run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    pub(crate) started: Timestamp,
+    pub(crate) milliseconds: u64,
+}
+
+/// DG4.1.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct DeployCount {
+    pub(crate) counted: usize,
+    pub(crate) expected: usize,
+}
+
+/// Promises kept or not; `null` where nobody could look.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Flags {
+    pub(crate) clean_teardown: Option<bool>,
+    pub(crate) no_secret_leak: Option<bool>,
+}
+
+/// Concludes a run: assembles, writes everything, says the summary.
+///
+/// # Errors
+/// When the events cannot be read or `results.json` cannot be written.
+pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut Console) -> anyhow::Result<Results> {
+    let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
+    let receipt: Option<Receipt> = dir.read_json(file::RECEIPT)?;
+    let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
+    let results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
+    write(dir, &results, console)?;
+    Ok(results)
+}
+
+/// The result of a run that never had its lock.
+///
+/// # Errors
+/// When `results.json` cannot be written.
+pub(crate) fn without_lock(
+    plan: &Plan,
+    dir: &RunDir,
+    verdict: Verdict,
+    cause: Option<Cause>,
+    why: &str,
+    console: &mut Console,
+) -> anyhow::Result<Results> {
+    let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
+    let mut results = assemble(plan, &Facts::default(), &events, None, None, Timestamp::now());
+    results.verdict = verdict;
+    results.exit_code = verdict.exit_code();
+    results.cause = cause;
+    results.reason = Some(why.to_owned());
+    write(dir, &results, console)?;
+    Ok(results)
+}
+
+fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
+    dir.write_json(file::RESULTS, results)?;
+    dir.write("junit.xml", page::junit(results)?.as_bytes())?;
+    dir.write("badge.svg", page::badge(results).as_bytes())?;
+    let log = std::fs::read_to_string(dir.join(file::LOG)).unwrap_or_default();
+    dir.write("summary.html", page::html(results, &log).as_bytes())?;
+    for line in summary::lines(results, dir.path()) {
+        console.say(&line);
+    }
+    Ok(())
+}
+
+/// Puts a result together.
+pub(crate) fn assemble(
+    plan: &Plan,
+    facts: &Facts,
+    events: &[Stamped],
+    receipt: Option<Receipt>,
+    preclean: Option<Receipt>,
+    now: Timestamp,
+) -> Results {
+    let mut story = Story::default();
+    for stamped in events {
+        story.tell(stamped);
+    }
+    story.end_phase(now);
+    let stage_outcomes: BTreeMap<Tier, Outcome> =
+        story.stages.iter().map(|stage| (stage.tier, stage.outcome.clone())).collect();
+    let rungs = rungs(&stage_outcomes, story.lint.as_ref());
+    let (verdict, reason) = judge(facts, &story, receipt.as_ref());
+    let (recipe, pr, git_ref, engine, domain) = match &plan.job {
+        Job::Recipe(job) => {
+            (job.recipe.clone(), job.pr.clone(), job.git_ref.clone(), job.engine.to_string(), job.domain.clone())
+        }
+        Job::Guard(job) => (job.command.join(" "), String::new(), String::new(), "guard".to_owned(), plan.subject()),
+    };
+    Results {
+        schema: SCHEMA,
+        run_id: plan.run_id.clone(),
+        recipe,
+        pr,
+        git_ref,
+        version: story.version.clone(),
+        commit: story.commit.clone(),
+        upgraded_from: story.base.clone(),
+        engine,
+        domain,
+        verdict,
+        exit_code: verdict.exit_code(),
+        cause: facts.cause.clone(),
+        reason,
+        level: level(&rungs),
+        rungs,
+        stages: story.stages,
+        phases: story.phases,
+        deploy_count: story.deploys,
+        preclean: preclean.filter(|preclean| !preclean.is_empty()),
+        flags: Flags {
+            clean_teardown: receipt.as_ref().map(Receipt::is_clean),
+            no_secret_leak: story.leaked.as_ref().map(Vec::is_empty),
+        },
+        receipt,
+        started: plan.started,
+        finished: now,
+    }
+}
+
+/// What the events tell.
+#[derive(Debug, Default)]
+struct Story {
+    version: Option<String>,
+    commit: Option<String>,
+    base: Option<String>,
+    tests: Vec<(Tier, Test)>,
+    stages: Vec<Stage>,
+    phases: Vec<Phase>,
+    phase: Option<(String, Timestamp)>,
+    lint: Option<Outcome>,
+    deploys: Option<DeployCount>,
+    leaked: Option<Vec<String>>,
+    end: Option<WorkerEnd>,
+    command: Option<(u8, String)>,
+}
+
+impl Story {
+    fn tell(&mut self, stamped: &Stamped) {
+        let at = stamped.at;
+        match stamped.event.clone() {
+            Event::Phase { name } => {
+                self.end_phase(at);
+                self.phase = Some((name, at));
+            }
+            Event::Locked { waited_ms } => {
+                let waited = jiff::SignedDuration::from_millis(i64::try_from(waited_ms).unwrap_or(0));
+                let started = at.checked_sub(waited).unwrap_or(at);
+                self.phases.push(Phase { name: "wait".to_owned(), started, milliseconds: waited_ms });
+                self.phase = Some(("preclean".to_owned(), at));
+            }
+            Event::Version { version, commit, base } => {
+                (self.version, self.commit, self.base) = (Some(version), Some(commit), base);
+            }
+            Event::Test { tier, name, outcome, milliseconds } => {
+                self.tests.push((tier, Test { name, outcome, milliseconds }))
+            }
+            Event::Stage { tier, outcome, milliseconds } => {
+                let (own, others) = std::mem::take(&mut self.tests).into_iter().partition(|(of, _)| *of == tier);
+                self.tests = others;
+                let own: Vec<(Tier, Test)> = own;
+                self.stages.push(Stage {
+                    tier,
+                    outcome,
+                    milliseconds,
+                    tests: own.into_iter().map(|(_, test)| test).collect(),
+                });
+            }
+            Event::Lint { outcome } => self.lint = Some(outcome),
+            Event::Deploys { counted, expected } => self.deploys = Some(DeployCount { counted, expected }),
+            Event::Secrets { leaked_into } => self.leaked = Some(leaked_into),
+            Event::Done { end } => self.end = Some(end),
+            Event::Command { status, text } => self.command = Some((status, text)),
+            Event::Cancelled { .. } | Event::Note { .. } => {}
+        }
+    }
+
+    fn end_phase(&mut self, at: Timestamp) {
+        if let Some((name, started)) = self.phase.take() {
+            let milliseconds = u64::try_from(at.duration_since(started).as_millis()).unwrap_or(0);
+            self.phases.push(Phase { name, started, milliseconds });
+        }
+    }
+}
+
+/// The verdict, with the one thing that went wrong. The first that applies wins: who ended a run
+/// outweighs what its half-done tests say, and a host that failed outweighs a test.
+fn judge(facts: &Facts, story: &Story, receipt: Option<&Receipt>) -> (Verdict, Option<String>) {
+    if let Some(cause) = &facts.cause {
+        let verdict =
+            if matches!(cause, Cause::Deadline | Cause::Alarm { .. }) { Verdict::Deadline } else { Verdict::Cancelled };
+        return (verdict, Some(cause.to_string()));
+    }
+    if let Some(host) = &facts.host {
+        return (Verdict::Host, Some(host.clone()));
+    }
+    match &story.end {
+        Some(WorkerEnd::Usage { message }) => return (Verdict::Usage, Some(message.clone())),
+        Some(WorkerEnd::Host { message }) => return (Verdict::Host, Some(message.clone())),
+        None => {
+            let how = facts.worker_died.as_deref().unwrap_or("it left no word");
+            return (
+                Verdict::Host,
+                Some(format!("the worker died before it was done ({how}): killed by hand, or out of memory?")),
+            );
+        }
+        Some(WorkerEnd::Finished) => {}
+    }
+    if let Some(stage) = story.stages.iter().find(|stage| matches!(stage.outcome, Outcome::Fail { .. })) {
+        return (Verdict::Red, Some(format!("{}: {}", stage.tier, stage.outcome.reason())));
+    }
+    if let Some(count) = story.deploys.filter(|count| count.counted != count.expected)
+        && ccci_core::weaken::on(ccci_core::weaken::Protection::DeployCount)
+    {
+        return (Verdict::Red, Some(format!("deploy-count = {} (expect {})", count.counted, count.expected)));
+    }
+    if let Some(files) = story.leaked.as_ref().filter(|files| !files.is_empty()) {
+        return (Verdict::Red, Some(format!("a secret of the app stands in {}", files.join(", "))));
+    }
+    match receipt {
+        Some(receipt) if receipt.is_clean() => (Verdict::Green, None),
+        Some(receipt) => {
+            let what = receipt
+                .residue
+                .first()
+                .map_or_else(|| "unknown".to_owned(), |left| format!("{} ({})", left.what, left.why));
+            (Verdict::Red, Some(format!("left behind: {what}")))
+        }
+        None => (Verdict::Red, Some("there is no receipt: the teardown did not finish".to_owned())),
+    }
+}
+
+/// A guard's exit code, and whether it left nothing behind.
+///
+/// # Errors
+/// When its files cannot be read.
+pub(crate) fn of_guard(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut Console) -> anyhow::Result<(u8, bool)> {
+    let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
+    let receipt: Option<Receipt> = dir.read_json(file::RECEIPT)?;
+    let mut story = Story::default();
+    events.iter().for_each(|stamped| story.tell(stamped));
+    let (verdict, reason) = judge(facts, &story, receipt.as_ref());
+    let clean = receipt.as_ref().is_some_and(Receipt::is_clean) && !facts.no_reaper;
+    if clean {
+        dir.write(file::CLEAN, b"")?;
+    } else {
+        console.say(&format!("cc-ci-run: {} left something behind; see {}", plan.subject(), dir.path().display()));
+    }
+    let code = match (&story.command, verdict) {
+        // The command's own end is passed on, unless the run was ended or something was left.
+        (Some((status, _)), Verdict::Green) => *status,
+        (Some((status, _)), Verdict::Red) if *status != 0 => *status,
+        (_, other) => {
+            if let Some(reason) = reason {
+                console.say(&format!("cc-ci-run: {reason}"));
+            }
+            other.exit_code()
+        }
+    };
+    Ok((code, clean))
+}

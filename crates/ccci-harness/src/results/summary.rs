@@ -1,0 +1,59 @@
+//! The `RUN SUMMARY` at the end of a run's log.
+
+use std::path::Path;
+
+use super::Results;
+use crate::outcome::Outcome;
+
+/// The block, line by line; what went wrong comes first.
+pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
+    let mut lines = vec![String::new(), "===== RUN SUMMARY =====".to_owned()];
+    let verdict = serde_json::to_value(results.verdict)
+        .ok()
+        .and_then(|word| word.as_str().map(str::to_uppercase))
+        .unwrap_or_default();
+    lines.push(format!(
+        "{verdict} (exit {}) — {} {}",
+        results.exit_code,
+        results.recipe,
+        results.version.as_deref().unwrap_or("?")
+    ));
+    if let Some(reason) = &results.reason {
+        lines.push(format!("reason: {reason}"));
+    }
+    for (rung, outcome) in &results.rungs {
+        let why =
+            if outcome.reason().is_empty() { String::new() } else { format!("  {}", first_line(outcome.reason())) };
+        lines.push(format!("  {:<15} {:<5}{why}", rung.to_string(), outcome.word()));
+    }
+    let count = |wanted: fn(&Outcome) -> bool| {
+        results.stages.iter().flat_map(|stage| &stage.tests).filter(|test| wanted(&test.outcome)).count()
+    };
+    lines.push(format!(
+        "tests: {} passed, {} failed, {} skipped",
+        count(|outcome| matches!(outcome, Outcome::Pass)),
+        count(|outcome| matches!(outcome, Outcome::Fail { .. })),
+        count(|outcome| matches!(outcome, Outcome::Skip { .. })),
+    ));
+    if let Some(count) = results.deploy_count {
+        lines.push(format!("deploy-count = {} (expect {})", count.counted, count.expected));
+    }
+    lines.push(match &results.receipt {
+        Some(receipt) if receipt.is_clean() => {
+            format!("teardown: clean, {} removed, {} ms", objects(receipt.removed.len()), receipt.milliseconds)
+        }
+        Some(receipt) => format!("teardown: NOT CLEAN, {} left behind", objects(receipt.residue.len())),
+        None => "teardown: nothing was deployed, or there is no receipt".to_owned(),
+    });
+    lines.push(format!("level={}", results.level));
+    lines.push(format!("results: {}", dir.join("results.json").display()));
+    lines
+}
+
+fn objects(number: usize) -> String {
+    if number == 1 { "1 object".to_owned() } else { format!("{number} objects") }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

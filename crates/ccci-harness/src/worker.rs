@@ -1,0 +1,69 @@
+//! The worker: does everything risky, and ends by becoming the reaper.
+//!
+//! SIGTERM (from the keeper, or from the kernel when the keeper dies) makes it replace itself by the
+//! reaper at once, wherever it is; so does its ordinary end. The reaper begins by ending what the
+//! worker had started.
+
+pub(crate) mod pipeline;
+pub(crate) mod stage;
+pub(crate) mod suite;
+
+use std::os::fd::RawFd;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use ccci_core::lifetime::exec::{adopt_fd, succeed, succeed_on_signal};
+use ccci_core::lock::AppLock;
+use ccci_core::process::tagged;
+use ccci_core::rundir::RunDir;
+use ccci_core::weaken::{self, Protection};
+
+use crate::console::Console;
+use crate::event::{Event, WorkerEnd, report};
+use crate::guard;
+use crate::plan::{Job, Plan};
+use crate::reaper::{self, Mode};
+
+/// Runs as the worker. Returns only when it could not become the reaper; the keeper then starts one.
+///
+/// # Errors
+/// Before the work could begin.
+pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<ExitCode> {
+    reaper::name_process("ccci-worker");
+    let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
+    // Closed by the exec that makes this the reaper: that is how the keeper knows.
+    let _alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;
+    let args =
+        std::iter::once("cc-ci-run".to_owned()).chain(reaper::args(dir, lock, &Mode::Teardown)).collect::<Vec<_>>();
+    // The reaper does not carry the run's tag: it would end itself.
+    let env = std::env::vars_os().filter(|(key, _)| key != tagged::RUN_ID_VAR && key != tagged::DOMAIN_VAR);
+    if weaken::on(Protection::BecomeReaper) {
+        succeed_on_signal(args.iter().map(String::as_str), env, lock)?;
+    } else {
+        nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    }
+    let plan = Plan::read(dir)?;
+    // Held until the exec: the reaper goes on with the same fd.
+    let lock = AppLock::adopt(plan.lock_path()?, fd)?;
+    let end = work(&plan, dir, &lock);
+    report(dir, Event::Done { end });
+    if weaken::on(Protection::BecomeReaper) {
+        Err(succeed()).context("cannot become the reaper")
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn work(plan: &Plan, dir: &RunDir, lock: &AppLock) -> WorkerEnd {
+    let mut console = Console::of(plan, dir);
+    // A bug of ours must still end in a teardown and in an honest report.
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| match &plan.job {
+        Job::Recipe(job) => pipeline::run(plan, job, dir, lock, &mut console),
+        Job::Guard(job) => guard::work(plan, job, dir, &mut console),
+    }));
+    done.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        WorkerEnd::Host { message: format!("the harness itself failed: {}", text.unwrap_or("panic")) }
+    })
+}

@@ -1,0 +1,196 @@
+//! The recipe's way through a run: fetch → test folder → base → app → deploy → tiers.
+
+use std::collections::BTreeMap;
+
+use ccci_core::lifetime::clock::Deadline;
+use ccci_core::lock::{AppLock, Owner};
+use ccci_core::process::{Job as Process, wait_ready};
+use ccci_core::rundir::RunDir;
+
+use super::stage::Stages;
+use crate::console::Console;
+use crate::engine::{self, App, EngineError};
+use crate::event::{Event, WorkerEnd, report};
+use crate::outcome::{Outcome, Tier};
+use crate::plan::{Plan, RecipeJob};
+use crate::recipe::Folder;
+use crate::recipe::source::{Source, SourceError};
+
+/// What ends a run before its tiers have spoken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    /// The arguments or the test folder are wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The host cannot do it.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl From<SourceError> for Stop {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::NoSuch(_) => Self::Usage(error.to_string()),
+            SourceError::Host(_) => Self::Host(error.to_string()),
+        }
+    }
+}
+
+/// Goes through the whole run; whatever happens, the caller becomes the reaper.
+pub(super) fn run(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: &mut Console) -> WorkerEnd {
+    let end = match through(plan, job, dir, lock, console) {
+        Ok(()) => WorkerEnd::Finished,
+        Err(Stop::Usage(message)) => WorkerEnd::Usage { message },
+        Err(Stop::Host(message)) => WorkerEnd::Host { message },
+    };
+    if let WorkerEnd::Usage { message } | WorkerEnd::Host { message } = &end {
+        console.say(&format!("!! {message}"));
+    }
+    end
+}
+
+fn through(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: &mut Console) -> Result<(), Stop> {
+    let mut phases = Phases { dir, lock };
+    phases.begin("fetch");
+    let abra =
+        AbraDir::make(plan, dir).map_err(|error| Stop::Host(format!("cannot make the per-run ABRA_DIR: {error}")))?;
+    let source = Source::fetch(
+        job,
+        &plan.places.abra_dir.join("recipes").join(&job.recipe),
+        &abra.recipe(&job.recipe),
+        console,
+    )?;
+    let folder = Folder::snapshot(&job.tests, &dir.join("tests")).map_err(|error| Stop::Usage(format!("{error:#}")))?;
+    preflight(&folder)?;
+    let base = base(job, &folder, &source)?;
+    report(
+        dir,
+        Event::Version {
+            version: source.head.version.clone(),
+            commit: source.head.commit.clone(),
+            base: base.as_ref().ok().map(|release| release.version.clone()),
+        },
+    );
+    console.say(&format!("== {} {} (commit {:.12}) ==", job.recipe, source.head.version, source.head.commit));
+    report(dir, Event::Lint { outcome: Outcome::unverified("abra is not used by this engine") });
+
+    let domain = plan.domain().ok_or_else(|| Stop::Usage(format!("{} is not a domain of this host", job.domain)))?;
+    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned() };
+    let engine = engine::named(job.engine, plan);
+    let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
+    let done = stages.all(&mut phases, &source, base);
+    let secrets = stages.secrets();
+    stages.count_deploys();
+    search_for_secrets(dir, &secrets);
+    done?;
+    if let Some(keep) = job.keep {
+        phases.begin("keep");
+        let left = ccci_core::config::duration::show(keep);
+        let url = engine.target(&app).map(|target| target.base_url()).unwrap_or_default();
+        console.say(&format!(
+            "== {} stays up for {left} at {url} (Host: {}); end it with: kill {} ==",
+            job.recipe, job.domain, plan.keeper
+        ));
+        let until = Deadline::after(keep);
+        while !until.passed() {
+            // A signal makes this process the reaper at once.
+            let _over = wait_ready(&mut [], Some(until.left()));
+        }
+    }
+    Ok(())
+}
+
+/// Reports the phases, in the events and in the lock's record.
+pub(super) struct Phases<'run> {
+    dir: &'run RunDir,
+    lock: &'run AppLock,
+}
+
+impl Phases<'_> {
+    pub(super) fn begin(&mut self, name: &str) {
+        report(self.dir, Event::Phase { name: name.to_owned() });
+        if let Some(owner) = self.lock.read_owner()
+            && let Err(error) = self.lock.write_owner(&Owner { phase: name.to_owned(), ..owner })
+        {
+            tracing::warn!(%error, "the owner record is out of date");
+        }
+    }
+}
+
+/// The run's own `ABRA_DIR`: servers and catalogue are the host's, recipes are its own.
+struct AbraDir(std::path::PathBuf);
+
+impl AbraDir {
+    fn make(plan: &Plan, dir: &RunDir) -> std::io::Result<Self> {
+        let own = dir.join("abra");
+        std::fs::create_dir_all(own.join("recipes"))?;
+        for shared in ["servers", "catalogue"] {
+            std::os::unix::fs::symlink(plan.places.abra_dir.join(shared), own.join(shared))?;
+        }
+        Ok(Self(own))
+    }
+
+    fn recipe(&self, name: &str) -> std::path::PathBuf {
+        self.0.join("recipes").join(name)
+    }
+}
+
+/// What would fail anyway is said before anything is deployed (incident `[tool-list]`).
+fn preflight(folder: &Folder) -> Result<(), Stop> {
+    if !folder.needs_pytest() {
+        return Ok(());
+    }
+    let pytest = Process::new("python3").args(["-m", "pytest", "--version"]);
+    pytest
+        .run_ok(&mut |_| {})
+        .map(drop)
+        .map_err(|error| Stop::Host(format!("the test folder has pytest tests, and pytest is not to be had: {error}")))
+}
+
+/// The release to upgrade from, or why there is no upgrade.
+fn base(
+    job: &RecipeJob,
+    folder: &Folder,
+    source: &Source,
+) -> Result<Result<crate::recipe::source::Release, String>, Stop> {
+    if !job.stages.contains(&Tier::Upgrade) {
+        return Ok(Err("not asked for".to_owned()));
+    }
+    let wanted = job.base_version.as_deref().or(folder.toml.upgrade.base.as_deref());
+    Ok(source.base(wanted)?)
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        Self::Host(error.to_string())
+    }
+}
+
+/// Looks for the run's secrets in its own files; what is found is named, never shown.
+fn search_for_secrets(dir: &RunDir, secrets: &[String]) {
+    let mut leaked_into = Vec::new();
+    let mut queue = vec![dir.path().to_owned()];
+    while let Some(path) = queue.pop() {
+        let Ok(entries) = std::fs::read_dir(&path) else { continue };
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            // An archive of the app's volumes is data of the app, and private to the run.
+            if kind.is_dir() && entry.file_name() != "backup" {
+                queue.push(entry.path());
+            } else if kind.is_file() {
+                let text = std::fs::read(entry.path()).unwrap_or_default();
+                let found =
+                    secrets.iter().any(|secret| text.windows(secret.len()).any(|window| window == secret.as_bytes()));
+                if found {
+                    leaked_into
+                        .push(entry.path().strip_prefix(dir.path()).unwrap_or(&entry.path()).display().to_string());
+                }
+            }
+        }
+    }
+    leaked_into.sort();
+    report(dir, Event::Secrets { leaked_into });
+}
+
+/// Variables for a deploy, none.
+pub(super) const NO_VARS: BTreeMap<String, String> = BTreeMap::new();
