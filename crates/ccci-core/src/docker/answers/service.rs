@@ -1,5 +1,7 @@
 //! Services, their updates and their tasks.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -56,17 +58,21 @@ pub struct Replicated {
     pub replicas: u64,
 }
 
-/// What a task runs.
-#[derive(Debug, Clone, Deserialize)]
+/// What a task runs. Two are equal when nothing of them differs, so that a task of an earlier version
+/// of its service is told from one of the present.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TaskSpec {
     /// Its container; none for a plugin or a network attachment.
     #[serde(default)]
     pub container_spec: Option<ContainerSpec>,
+    /// All the rest.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, serde_json::Value>,
 }
 
 /// A task's container.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerSpec {
     /// Its image.
@@ -75,14 +81,32 @@ pub struct ContainerSpec {
     /// Its labels.
     #[serde(default, deserialize_with = "or_empty")]
     pub labels: Labels,
+    /// All the rest.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, serde_json::Value>,
 }
 
-/// A service's virtual addresses.
+/// A service's addresses.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ServiceEndpoint {
+    /// Its ports that every node publishes.
+    #[serde(default, rename = "Ports", deserialize_with = "or_empty")]
+    pub ports: Vec<Port>,
     /// One for each network.
     #[serde(default, rename = "VirtualIPs", deserialize_with = "or_empty")]
     pub virtual_ips: Vec<VirtualIp>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Port {
+    /// The port inside the container.
+    #[serde(default)]
+    pub target_port: u16,
+    /// The port on the host; 0 while there is none.
+    #[serde(default)]
+    pub published_port: u16,
 }
 
 /// A virtual address.
@@ -192,6 +216,18 @@ pub struct TaskStatus {
     /// Its container, as soon as there is one.
     #[serde(default)]
     pub container_status: Option<ContainerStatus>,
+    /// Its ports that only its own node publishes.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub port_status: PortStatus,
+}
+
+/// A task's published ports.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortStatus {
+    /// Each of them.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub ports: Vec<Port>,
 }
 
 /// A task's container.

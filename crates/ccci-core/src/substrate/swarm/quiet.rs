@@ -20,7 +20,7 @@ const STOP: Duration = Duration::from_secs(30);
 const FORCED: Duration = Duration::from_secs(30);
 /// How long to wait for a word from Docker before looking again all the same: the end of a task that
 /// has no container is not announced.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is left of a stack that runs, or could come to run.
 #[derive(Debug, Default)]
