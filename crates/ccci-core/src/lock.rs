@@ -336,12 +336,16 @@ impl AppLock {
 
     /// Removes the file if it is still the path's, and gives the lock up.
     ///
+    /// With somebody in the queue the file stays, emptied: they would all have to queue again on a new
+    /// one, in whatever order they woke up.
+    ///
     /// # Errors
     /// What the kernel says; the lock is given up all the same.
     pub fn release(self) -> Result<(), LockError> {
-        let live = self.at.is_live(&self.file)?;
-        if live {
-            match std::fs::remove_file(&self.at.path) {
+        if self.at.is_live(&self.file)? {
+            let awaited = proc_locks::of(&self.at.path).is_ok_and(|entries| entries.iter().any(|entry| entry.waits));
+            let gone = if awaited { self.file.set_len(0) } else { std::fs::remove_file(&self.at.path) };
+            match gone {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.at.os("remove", error)),
                 _ => {}
             }

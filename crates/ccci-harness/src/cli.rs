@@ -7,7 +7,6 @@ use ccci_core::config::{OnConflict, duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::outcome::Tier;
-use crate::plan::EngineName;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -90,6 +89,16 @@ impl From<Conflict> for OnConflict {
     }
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EngineChoice {
+    /// `swarm` where a Swarm is active, else `local`
+    Auto,
+    /// The recipe's compose files, straight onto Docker Swarm
+    Swarm,
+    /// Plain processes, declared in the test folder
+    Local,
+}
+
 /// The clocks and the answer to a conflict, alike for `run` and `guard`.
 #[derive(Debug, Args)]
 pub(crate) struct Holding {
@@ -126,8 +135,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
     pub(crate) pr: String,
     /// How to deploy
-    #[arg(long, value_enum, default_value = "local")]
-    pub(crate) engine: EngineName,
+    #[arg(long, value_enum, default_value = "auto", env = "CCCI_ENGINE")]
+    pub(crate) engine: EngineChoice,
     /// The folder with a test folder per recipe
     #[arg(long, value_name = "DIR", default_value = "tests/recipes", env = "CCCI_TESTS_DIR")]
     pub(crate) tests_dir: PathBuf,

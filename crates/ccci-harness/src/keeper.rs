@@ -83,7 +83,13 @@ impl Keeper {
     /// [`NotTaken`] when there was no lock and so nothing to undo.
     pub(crate) fn keep(mut self) -> Result<Kept, NotTaken> {
         let lock = self.take_lock()?;
-        let slot = self.take_slot()?;
+        let slot = match self.fit_into_step().and_then(|()| self.take_slot()) {
+            Ok(slot) => slot,
+            Err(not_taken) => {
+                give_back(lock);
+                return Err(not_taken);
+            }
+        };
         self.phase = Phase::Working;
         let facts = match self.under_the_lock(&lock) {
             Ok(()) => self.facts,
@@ -229,7 +235,7 @@ impl Keeper {
             ..Birth::default()
         };
         let tags = self.plan.tag_vars().map(|(key, value)| (OsString::from(key), OsString::from(value)));
-        Ok(spawn_part(&args, inherited_env().chain(tags), birth)?)
+        Ok(spawn_part(&args, self.part_env().chain(tags), birth)?)
     }
 
     /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
@@ -256,7 +262,7 @@ impl Keeper {
                 reaper::args(&self.dir, lock.raw_fd(), &mode).into_iter().map(OsString::from).collect();
             // No death signal: a reaper whose keeper is gone simply finishes.
             let birth = Birth { block_cancel: true, keep_fd: Some(lock.raw_fd()), ..Birth::default() };
-            let part = spawn_part(&args, inherited_env(), birth)?;
+            let part = spawn_part(&args, self.part_env(), birth)?;
             match self.wait_for(part, until)? {
                 Some(Ended::Exited(reaper::CLEAN)) => return Ok(true),
                 Some(Ended::Exited(reaper::RESIDUE)) => return Ok(false),
@@ -316,6 +322,14 @@ impl Keeper {
         }
     }
 
+    /// The environment for our own parts: what we were given, less what concerns the keeper alone and
+    /// less a tag of ours that a caller may have set.
+    fn part_env(&self) -> impl Iterator<Item = (OsString, OsString)> + use<> {
+        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
+        let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST".into(), host.into()));
+        std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own)).chain(docker)
+    }
+
     fn heartbeat(&mut self, lock: &AppLock) {
         if let Some(owner) = lock.read_owner() {
             let since = Timestamp::now().duration_since(owner.since).as_secs();
@@ -332,11 +346,14 @@ pub(crate) struct Kept {
     _slot: Option<Slot>,
 }
 
-/// The environment for our own parts: what we were given, less what concerns the keeper alone and
-/// less a tag of ours that a caller may have set.
-pub(crate) fn inherited_env() -> impl Iterator<Item = (OsString, OsString)> {
-    let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
-    std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own))
+/// Gives up the lock of a run that never began. The record of a dead run stays: it tells the next
+/// holder what there is to clean.
+fn give_back(lock: AppLock) {
+    if lock.read_owner().is_none()
+        && let Err(error) = lock.release()
+    {
+        tracing::warn!(%error, "the lock's file stays; the kernel frees the lock");
+    }
 }
 
 fn boot_id() -> String {

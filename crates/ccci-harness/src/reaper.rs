@@ -17,11 +17,11 @@ use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{RunDir, file};
-use ccci_core::substrate;
 use ccci_core::teardown::{Receipt, Residue, take_down};
 use nix::unistd::Pid;
 
 use crate::console::Console;
+use crate::engine;
 use crate::event::{Event, report};
 use crate::guard;
 use crate::keeper::Facts;
@@ -63,6 +63,7 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
     name_process("ccci-reaper");
     let plan = Plan::read(&dir)?;
     let mut console = Console::of(&plan, &dir);
+    let handed_down = lock;
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     let receipt_file = match mode {
         Mode::Teardown => file::RECEIPT,
@@ -83,8 +84,11 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
     }
     // A reaper before this one may have died half-way: what it removed stays on the receipt.
     dir.write_json(receipt_file, &receipt)?;
-    if *mode == Mode::Teardown && parent_gone(Pid::from_raw(plan.keeper)) {
+    if parent_gone(Pid::from_raw(plan.keeper)) {
         orphaned(&plan, &dir, lock, &mut console)?;
+    } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
+        // The keeper's share is of the file that somebody removed: this one is ours alone to give up.
+        regained.release()?;
     }
     Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
 }
@@ -103,8 +107,8 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
     };
     let budget = plan.settings.teardown_budget;
     match (&plan.job, plan.domain()) {
-        (Job::Recipe(_), Some(domain)) => {
-            take_down(lock, &substrate::available(&plan.places), &domain, &tag, grace, budget)
+        (Job::Recipe(job), Some(domain)) => {
+            take_down(lock, &engine::substrate(job.engine, &plan.places), &domain, &tag, grace, budget)
         }
         (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, grace, console),
         (Job::Recipe(job), None) => residue(&job.domain, "is not a domain of this host"),

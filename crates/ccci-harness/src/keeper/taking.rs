@@ -49,7 +49,7 @@ pub(crate) enum NotTaken {
 }
 
 impl Keeper {
-    /// Takes the lock, waiting for it as the settings say, and fixes the run's deadline.
+    /// Takes the lock, waiting for it as the settings say.
     pub(super) fn take_lock(&mut self) -> Result<AppLock, NotTaken> {
         let path = self.plan.lock_path()?;
         let begun = Deadline::after(Duration::ZERO);
@@ -62,7 +62,6 @@ impl Keeper {
         let waited = begun.elapsed();
         self.console.say(&format!("== app lock: {} acquired after {}s ==", self.plan.subject(), waited.as_secs()));
         report(&self.dir, Event::Locked { waited_ms: millis(waited) });
-        self.fit_into_step()?;
         Ok(lock)
     }
 
@@ -122,7 +121,7 @@ impl Keeper {
     }
 
     /// Shortens the run's deadline to what the runner leaves.
-    fn fit_into_step(&mut self) -> Result<(), NotTaken> {
+    pub(super) fn fit_into_step(&mut self) -> Result<(), NotTaken> {
         if let Some(left) = crate::request::step_left(&self.plan.settings) {
             if left < self.plan.settings.min_time_left {
                 let needed = duration::show(self.plan.settings.min_time_left);

@@ -76,7 +76,7 @@ fn through(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: 
 
     let domain = plan.domain().ok_or_else(|| Stop::Usage(format!("{} is not a domain of this host", job.domain)))?;
     let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned() };
-    let engine = engine::named(job.engine, plan);
+    let engine = engine::named(job.engine, plan)?;
     let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
     let done = stages.all(&mut phases, &source, base);
     let secrets = stages.secrets();

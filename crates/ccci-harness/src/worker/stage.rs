@@ -13,7 +13,7 @@ use ccci_core::weaken::{self, Protection};
 use super::pipeline::{NO_VARS, Phases, Stop};
 use super::suite::{self, TestResult};
 use crate::console::Console;
-use crate::engine::{App, Archive, Engine, EngineError, converge};
+use crate::engine::{App, Archive, Engine, EngineError, converge, tarball};
 use crate::event::{Event, millis, report};
 use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{Plan, RecipeJob};
@@ -241,8 +241,7 @@ impl<'run> Stages<'run> {
     }
 
     fn backup(&mut self) -> Result<Vec<TestResult>, EngineError> {
-        let volumes = self.app.folder.toml.local.services.values().any(|service| !service.volumes.is_empty());
-        if !volumes {
+        if !self.engine.has_volumes(self.app)? {
             return Ok(Vec::new());
         }
         let dir = self.app.dir.join("backup");
@@ -394,15 +393,7 @@ pub(super) fn to_log(line: &str, log: &mut std::fs::File, console: &mut Console)
 /// Every archive can be read to its end and holds something.
 fn readable(archive: &Archive) -> Result<(), EngineError> {
     for (volume, path) in &archive.files {
-        let entries = std::fs::File::open(path).and_then(|file| {
-            let mut entries = 0;
-            for entry in tar::Archive::new(file).entries()? {
-                std::io::copy(&mut entry?, &mut std::io::sink())?;
-                entries += 1;
-            }
-            Ok(entries)
-        });
-        match entries {
+        match tarball::read_through(path) {
             // The volume's own directory is always in it.
             Ok(0) => return Err(EngineError::Recipe(format!("the archive of volume {volume} is empty"))),
             Ok(_) => {}

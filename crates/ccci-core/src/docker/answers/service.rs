@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Labels, STACK_LABEL, or_empty};
 
@@ -67,8 +67,17 @@ pub struct TaskSpec {
     #[serde(default)]
     pub container_spec: Option<ContainerSpec>,
     /// All the rest.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "without_runtime")]
     pub rest: BTreeMap<String, serde_json::Value>,
+}
+
+/// A service says in what its tasks run, its tasks themselves do not.
+fn without_runtime<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, serde_json::Value>, D::Error> {
+    let mut rest = BTreeMap::deserialize(deserializer)?;
+    rest.remove("Runtime");
+    Ok(rest)
 }
 
 /// A task's container.

@@ -88,7 +88,7 @@ impl Inventory {
     }
 }
 
-/// Whether something called `name`, with this stack label, belongs to `stack` ([neighbour]).
+/// Whether something called `name`, with this stack label, belongs to `stack` (incident `[neighbour]`).
 ///
 /// A label is the only word on it. Without one the name tells, up to the `_`; but the name of stack
 /// `a_b`'s secret begins like one of stack `a`, so a known stack with the longer name has it.

@@ -1,0 +1,342 @@
+//! Lifetimes: who dies when, and that the app never outlives its run.
+
+use ccci_tests::host::{self, Host};
+use ccci_tests::moment::{self, Moment, slow_to_stop};
+use ccci_tests::process::{self, wait_gone};
+use nix::sys::signal::Signal;
+
+/// A test per moment, for each of these claims.
+macro_rules! at_every_moment {
+    ($($moment:ident),* $(,)?) => { at_every_moment! { @ [$($moment)*]
+        the_keepers_sigkill_leaves_nothing keeper_killed,
+        the_workers_sigkill_leaves_nothing worker_killed,
+        a_cancel_leaves_nothing cancelled,
+    } };
+    (@ $moments:tt $($claim:ident $check:ident),* $(,)?) => { $( at_every_moment! { % $claim $check $moments } )* };
+    (% $claim:ident $check:ident [$($moment:ident)*]) => {
+        mod $claim {
+            $( #[test] #[expect(non_snake_case, reason = "named after the moment")] fn $moment() {
+                super::$check(ccci_tests::moment::Moment::$moment);
+            } )*
+        }
+    };
+}
+
+at_every_moment![Fetch, PreInstall, InstallSteps, Install, PreUpgrade, PreBackup, PreRestore, Custom, Keep, Teardown];
+
+/// SIGKILL to the keeper: what is left of the run tears down under the same lock, and concludes.
+fn keeper_killed(moment: Moment) {
+    let host = Host::new();
+    let held = moment.prepare(&host);
+    let step = held.start(&host);
+    let worker = step.part(if moment == Moment::Teardown { "reaper" } else { "worker" });
+    let run_dir = step.run_dir();
+    step.signal_keeper(Signal::SIGKILL);
+    held.open();
+    assert!(wait_gone(worker, host::limit()), "the reaper does not finish");
+    let ended = step.end();
+    assert_eq!(ended.code, 128 + 9, "the shell reports its child's end");
+    assert_eq!(ended.run_dir.as_deref(), Some(run_dir.as_path()));
+    let results = ended.results();
+    assert_eq!(results["verdict"], "cancelled");
+    assert_eq!(results["cause"]["cause"], "keeper_died");
+    assert_eq!(results["flags"]["clean_teardown"], true, "{results:#}");
+    host.assert_clean();
+}
+
+/// SIGKILL to the worker (or the reaper that it became): the keeper starts a reaper.
+fn worker_killed(moment: Moment) {
+    let host = Host::new();
+    let held = moment.prepare(&host);
+    let step = held.start(&host);
+    let part = step.part(if moment == Moment::Teardown { "reaper" } else { "worker" });
+    process::signal(part, Signal::SIGKILL);
+    held.open();
+    // A worker that had done its work before its reaper died has a result of its own.
+    let ended = step.end().expect_clean(if moment == Moment::Teardown { 0 } else { 69 });
+    let results = ended.results();
+    assert_eq!(results["flags"]["clean_teardown"], true, "{results:#}");
+    assert!(ended.log().contains("starting a reaper"), "{}", ended.log());
+}
+
+/// The CI's own cancel: SIGKILL to the shell, workspace and home deleted at once.
+fn cancelled(moment: Moment) {
+    let host = Host::new();
+    let held = moment.prepare(&host);
+    let mut step = held.start(&host);
+    step.cancel();
+    if moment == Moment::Teardown {
+        step.says("during teardown: noted");
+        held.open();
+        let results = step.keeper_end().expect(0).results();
+        assert_eq!(results["verdict"], "green", "the work was done when the cancel came");
+    } else {
+        let results = step.keeper_end().expect(143).results();
+        assert_eq!(results["verdict"], "cancelled");
+        assert_eq!(results["cause"]["cause"], "parent_died");
+        assert_eq!(results["flags"]["clean_teardown"], true, "{results:#}");
+    }
+    host.assert_clean();
+}
+
+/// A namespace whose first process is the step's shell: the run's parent is pid 1.
+const OWN_PIDS: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+
+#[test]
+fn a_run_whose_parent_died_first_refuses_also_under_a_subreaper() {
+    let host = Host::new();
+    let gate = host.gate("orphan");
+    // The shell is dead before cc-ci-run begins, and this test's process has taken its child over.
+    let script = format!("({}; exec @@) &\necho $! >'{}'\nkill -9 $$", gate.wait(), host.path("pid").display());
+    let step = host.run().script(&script).start();
+    let ended = step.end().expect(128 + 9);
+    let orphan: i32 = std::fs::read_to_string(host.path("pid")).unwrap().trim().parse().unwrap();
+    gate.open();
+    assert_eq!(process::collect(orphan), 143);
+    assert!(ended.err().contains("parent died before prctl — refusing to run orphaned"), "{}", ended.err());
+    assert!(host::list(&host.path("runs")).is_empty(), "it made a run directory");
+    host.assert_clean();
+}
+
+#[test]
+fn a_run_whose_parent_is_init_refuses() {
+    let host = Host::new();
+    let ended = host.run().untold().under(&OWN_PIDS).end().expect_clean(143);
+    assert!(ended.err().contains("refusing to run orphaned"), "{}", ended.err());
+    // The variable of some other process, as a unit's descendants inherit it.
+    let ended = host.run().untold().under(&OWN_PIDS).env("SYSTEMD_EXEC_PID", "1").end().expect_clean(143);
+    assert!(ended.err().contains("refusing to run orphaned"), "{}", ended.err());
+}
+
+#[test]
+fn a_run_that_is_a_units_main_process_runs() {
+    let host = Host::new();
+    let script = "sh -c 'export SYSTEMD_EXEC_PID=$$; exec \"$@\"' sh @@";
+    host.run().untold().under(&OWN_PIDS).script(script).end().expect_clean(0);
+}
+
+#[test]
+fn a_run_whose_step_shell_is_its_containers_init_runs() {
+    let host = Host::new();
+    host.run().under(&OWN_PIDS).end().expect_clean(0);
+}
+
+#[test]
+fn a_parent_that_is_no_pid_is_a_usage_error() {
+    let host = Host::new();
+    let ended = host.run().untold().env("CCCI_PARENT_PID", "x").end().expect_clean(2);
+    assert!(ended.err().contains("CCCI_PARENT_PID=`x` is not a process id"), "{}", ended.err());
+}
+
+#[test]
+fn the_deadline_ends_a_run_with_142() {
+    let host = Host::new();
+    let held = Moment::Install.prepare(&host);
+    let step = held.launch(&host).args(["--deadline", "1s"]).start();
+    held.reached(&step);
+    let ended = step.end().expect_clean(142);
+    assert!(ended.log().contains("== run exceeded 1s hard deadline — tearing down =="), "{}", ended.log());
+    assert_eq!(ended.results()["verdict"], "deadline");
+    assert_eq!(ended.results()["cause"]["cause"], "deadline");
+}
+
+#[test]
+fn each_cancelling_signal_has_its_exit_code_and_its_sender_is_named() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 143), (Signal::SIGHUP, 143), (Signal::SIGALRM, 142)]
+    {
+        let host = Host::new();
+        let held = Moment::Install.prepare(&host);
+        let step = held.start(&host);
+        step.signal_keeper(signal);
+        let results = step.end().expect_clean(code).results();
+        assert_eq!(results["exit_code"], code);
+        assert_eq!(results["cause"]["pid"], std::process::id(), "{signal}: {results:#}");
+        if code == 143 {
+            assert_eq!(results["cause"]["signal"], signal.as_str());
+        }
+    }
+}
+
+/// The first signal's code and clean-up stand, whatever comes during the teardown.
+fn second_signal(first: Signal, second: Signal, code: i32) {
+    let host = Host::new();
+    let (work, stop) = (host.gate("work"), host.gate("stop"));
+    let _folder = slow_to_stop(host.folder("hello"), &stop).script("test_install.sh", &work.pass());
+    let step = host.run().start();
+    work.reached();
+    step.signal_keeper(first);
+    stop.reached();
+    step.signal_keeper(second);
+    step.says(&format!("== {second} during teardown: noted, teardown goes on =="));
+    stop.open();
+    let ended = step.end().expect_clean(code);
+    assert_eq!(ended.results()["flags"]["clean_teardown"], true);
+}
+
+#[test]
+fn a_second_term_does_not_end_the_teardown() {
+    second_signal(Signal::SIGTERM, Signal::SIGTERM, 143);
+}
+
+#[test]
+fn an_alarm_during_a_cancel_changes_nothing() {
+    second_signal(Signal::SIGTERM, Signal::SIGALRM, 143);
+}
+
+#[test]
+fn a_cancel_during_an_alarm_changes_nothing() {
+    second_signal(Signal::SIGALRM, Signal::SIGTERM, 142);
+}
+
+#[test]
+fn a_worker_that_is_deaf_to_term_is_killed_and_reaped() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n");
+    let held = Moment::Install.prepare(&host);
+    let step = held.start(&host);
+    process::signal(step.part("worker"), Signal::SIGSTOP);
+    step.signal_keeper(Signal::SIGTERM);
+    let ended = step.end().expect_clean(143);
+    assert!(ended.log().contains("the worker does not answer SIGTERM — killing it"), "{}", ended.log());
+}
+
+#[test]
+fn a_reaper_that_dies_is_followed_by_another_and_another() {
+    let host = Host::new();
+    let held = Moment::Teardown.prepare(&host);
+    let step = held.start(&host);
+    for _ in 0..2 {
+        let reaper = step.part("reaper");
+        process::signal(reaper, Signal::SIGKILL);
+        assert!(wait_gone(reaper, host::limit()), "the reaper survives SIGKILL");
+        held.reached_again();
+    }
+    held.open();
+    let ended = step.end().expect_clean(0);
+    assert_eq!(ended.results()["flags"]["clean_teardown"], true);
+}
+
+#[test]
+fn what_comes_up_again_during_the_teardown_is_found_and_removed() {
+    let host = Host::new();
+    let ghost = format!("CCCI_LOCAL_SERVICE={}/ghost", host.domain());
+    let stop = format!("env {ghost} setsid sleep 1000 >/dev/null 2>&1 & exit 0");
+    let _folder =
+        host.folder("hello").service("hydra", &format!("trap '{stop}' TERM\nwhile :; do sleep 1000 & wait $!; done\n"));
+    let ended = host.run().args(["--stages", "install"]).end().expect_clean(0);
+    let removed = ended.results()["receipt"]["removed"].to_string();
+    assert!(removed.contains("ghost"), "{removed}");
+}
+
+#[test]
+fn a_descendant_that_left_its_session_ends_with_the_run() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n");
+    let gate = host.gate("away");
+    let away = format!(
+        "setsid sh -c 'trap \"\" TERM; echo $$ >{}; exec sleep 1000' >/dev/null 2>&1 &",
+        host.path("pid").display()
+    );
+    let _folder = host.folder("hello").script("test_install.sh", &format!("{away}\n{}", gate.pass()));
+    // Green, and cancelled.
+    for cancel in [false, true] {
+        let step = host.run().start();
+        gate.reached();
+        let pid: i32 =
+            host::until("it has left", || std::fs::read_to_string(host.path("pid")).ok()?.trim().parse().ok());
+        assert!(process::Process::of(pid).is_some());
+        if cancel {
+            step.signal_keeper(Signal::SIGTERM)
+        } else {
+            gate.open()
+        }
+        let ended = step.end().expect_clean(if cancel { 143 } else { 0 });
+        assert!(ended.results()["receipt"]["processes"].to_string().contains(&pid.to_string()));
+        std::fs::remove_file(host.path("pid")).unwrap();
+    }
+}
+
+#[test]
+fn a_closed_stdout_changes_nothing() {
+    let host = Host::new();
+    let ended = host.run().closed_stdout().script("@@ || exit $?").end();
+    assert_eq!(ended.results()["verdict"], "green");
+    assert!(ended.log().contains("RUN SUMMARY"));
+    host.assert_clean();
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_changes_nothing() {
+    let host = Host::new();
+    let held = Moment::Custom.prepare(&host);
+    let step = held.launch(&host).stuck_stdout().start();
+    held.reached(&step);
+    step.signal_keeper(Signal::SIGTERM);
+    step.end().expect_clean(143);
+}
+
+#[test]
+fn the_keepers_sigkill_during_preclean_leaves_nothing() {
+    let host = Host::new();
+    let (step, gate) = precleaning(&host);
+    let reaper = step.part("reaper");
+    step.signal_keeper(Signal::SIGKILL);
+    gate.open();
+    assert!(wait_gone(reaper, host::limit()), "the reaper does not finish");
+    let results = step.end().expect_clean(128 + 9).results();
+    assert_eq!(results["cause"]["cause"], "keeper_died");
+}
+
+#[test]
+fn the_reapers_sigkill_during_preclean_only_delays_the_run() {
+    let host = Host::new();
+    let (step, gate) = precleaning(&host);
+    process::signal(step.part("reaper"), Signal::SIGKILL);
+    gate.reached();
+    gate.open();
+    step.end().expect_clean(0);
+}
+
+#[test]
+fn a_cancel_during_preclean_finishes_it_and_starts_nothing() {
+    let host = Host::new();
+    let (step, gate) = precleaning(&host);
+    step.signal_keeper(Signal::SIGTERM);
+    step.says("finishing the clean-up");
+    gate.open();
+    let ended = step.end().expect_clean(143);
+    assert!(!ended.log().contains("-- install"), "{}", ended.log());
+}
+
+/// A run that is busy with what a dead one left.
+fn precleaning(host: &Host) -> (ccci_tests::step::Step<'_>, ccci_tests::gate::Gate) {
+    let (work, stop) = (host.gate("work"), host.gate("stop"));
+    let _folder = slow_to_stop(host.folder("hello"), &stop).script("test_install.sh", &work.pass());
+    let mut first = host.run().start();
+    work.reached();
+    moment::abandon(&mut first);
+    let _plain = host.folder("hello");
+    let step = host.run().start();
+    let _known = step.keeper();
+    stop.reached();
+    (step, stop)
+}
+
+#[test]
+fn a_wrapper_shell_passes_every_end_on() {
+    for shell in ["sh", "bash"] {
+        let host = Host::new();
+        for (command, code) in [("exit 0", 0), ("exit 7", 7)] {
+            let ended = host.guard("wrapped", &[], command).shell(shell).end().expect_clean(code);
+            assert_eq!(ended.err().contains("the step goes on"), code == 0, "{shell}: -e");
+        }
+        let gate = host.gate("wrapped");
+        let step = host.guard("wrapped", &[], &gate.pass()).shell(shell).start();
+        gate.reached();
+        step.signal_keeper(Signal::SIGTERM);
+        step.end().expect_clean(143);
+        host.run().shell(shell).end().expect_clean(0);
+        let _red = host.folder("hello").script("test_install.sh", "exit 1");
+        host.run().shell(shell).end().expect_clean(1);
+    }
+}
