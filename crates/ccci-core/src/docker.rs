@@ -1,6 +1,6 @@
 //! The one module that talks to Docker.
 //!
-//! Questions and removals go to the daemon's API ([`transport`] says how), which answers with whole
+//! Questions and removals go to the daemon's API (`transport` says how), which answers with whole
 //! objects, labels included, and with a status that tells "gone" from "in use". What the `docker`
 //! program does itself (stack files, registry credentials, the output of a program) is its own
 //! business, see [`command`]. Both use the same [`Endpoint`].
