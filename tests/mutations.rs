@@ -18,6 +18,7 @@ use ccci_tests::binaries;
 use ccci_tests::host::LIMIT_VAR;
 
 /// The test that fails without the protection, by suite and name. A protection without one does not compile.
+/// What only Docker can show is in [`WITH_DOCKER`], which has a table of its own.
 const fn guarding(protection: Protection) -> (&'static str, &'static str) {
     match protection {
         Protection::InodeCheck => ("concurrency", "a_waiter_on_an_unlinked_file_goes_on_to_wait_on_the_live_one"),
@@ -49,8 +50,14 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::SavedTeardown => ("guard", "the_saved_teardown_runs_when_the_workspace_is_gone"),
         Protection::Redaction => ("pipeline", "the_runs_secrets_are_nowhere_in_its_directory_or_output"),
         Protection::SecretSearch => ("pipeline", "a_secret_that_a_test_writes_into_the_runs_directory_makes_it_red"),
+        Protection::WaitForContainers => {
+            (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
+        }
     }
 }
+
+/// Runs the tests that need Docker, weakened.
+const WITH_DOCKER: &str = "tests/docker/weakened.sh";
 
 /// What a weakened test may wait for before it fails; the intact one keeps the generous limit.
 const WEAKENED_LIMIT: &str = "8";
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
     let weak = build_weakened(&target);
     let suites = build_suites(&target);
     let mut todo: Vec<Protection> = Protection::ALL.to_vec();
+    todo.retain(|protection| guarding(*protection).0 != WITH_DOCKER);
     todo.retain(|protection| wanted.is_empty() || wanted.contains(&format!("{protection:?}")));
     todo.reverse();
     let (todo, rows) = (Mutex::new(todo), Mutex::new(Vec::new()));
@@ -186,6 +194,12 @@ fn table(rows: &[Row]) -> String {
         };
         let passes = intact.as_ref().map_or_else(|why| format!("**FAILS**: {why}"), |()| "passes".to_owned());
         text += &format!("| `{protection:?}` | `{suite}::{test}` | {fails} | {passes} | {how} |\n");
+    }
+    for protection in Protection::ALL {
+        let (suite, test) = guarding(*protection);
+        if suite == WITH_DOCKER {
+            text += &format!("| `{protection:?}` | `{test}` | by `{suite}` | by `{suite}` | |\n");
+        }
     }
     text
 }

@@ -14,4 +14,4 @@ mkdir "$work/locks"
 # The example's own program is found on PATH, as a distribution's would be.
 PATH="$target/debug:$PATH" CCCI_PARENT_PID=$$ \
   CCCI_APP_LOCK_DIR=$work/locks CCCI_STATE_DIR=$work/state CCCI_ABRA_DIR=$work/abra CCCI_RUNS_DIR=$target/try/runs \
-  cc-ci-run run hello --src "$work/hello" --tests-dir "$root/tests/recipes" "$@"
+  cc-ci-run run hello --engine local --src "$work/hello" --tests-dir "$root/tests/recipes" "$@"

@@ -115,6 +115,9 @@ pub struct Settings {
     pub min_time_left: Duration,
     /// What a second run of a domain does.
     pub on_conflict: OnConflict,
+    /// Where the host's reverse proxy answers, as `127.0.0.1:80`: the front door of apps on Swarm that
+    /// publish no port of their own.
+    pub ingress: Option<std::net::SocketAddr>,
     /// How long run directories are kept.
     pub retention: Retention,
 }
@@ -136,6 +139,7 @@ impl Default for Settings {
             step_limit: None,
             min_time_left: Duration::from_secs(300),
             on_conflict: OnConflict::Wait,
+            ingress: None,
             retention: Retention::default(),
         }
     }

@@ -3,12 +3,14 @@
 //! If the two disagreed about any of this, an app would leak or die in use: what an app is called
 //! ([`name`]), where things are ([`config`]), who owns an app ([`lock`]), how long a holder lives
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
-//! ([`rundir`]), what exists of an app ([`substrate`]) and how it is taken away ([`teardown`]).
+//! ([`rundir`]), what Docker knows ([`docker`]), what exists of an app
+//! ([`substrate`]) and how it is taken away ([`teardown`]).
 //!
-//! Imports go downwards only: `teardown → substrate → process → lifetime`, `lock → config`, and
+//! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, and
 //! `name` imports nothing.
 
 pub mod config;
+pub mod docker;
 pub mod lifetime;
 pub mod lock;
 pub mod name;

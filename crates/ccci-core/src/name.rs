@@ -187,6 +187,15 @@ impl Domain {
         Self::parse(&format!("{label}.{base}"), base)
     }
 
+    /// Recognises the domain from the name of an object of its stack, `<stack>_<object>`.
+    #[must_use]
+    pub fn from_object_name(name: &str, base: &BaseDomain) -> Option<Self> {
+        // Neither the label nor the base domain has a `_` of its own.
+        let (label, rest) = name.split_once('_')?;
+        let object = rest.strip_prefix(&base.0.replace('.', "_"))?.strip_prefix('_')?;
+        if object.is_empty() { None } else { Self::parse(&format!("{label}.{base}"), base) }
+    }
+
     /// The Swarm stack's name: the domain with `.` replaced by `_`.
     #[must_use]
     pub fn stack_name(&self) -> String {
@@ -272,6 +281,8 @@ mod tests {
             let domain = Domain::derive(&RecipeName::new(&recipe).unwrap(), &pr, &git_ref, &base());
             prop_assert_eq!(Domain::parse(domain.as_str(), &base()), Some(domain.clone()));
             prop_assert_eq!(Domain::from_stack_name(&domain.stack_name(), &base()), Some(domain.clone()));
+            let volume = format!("{}_data_1", domain.stack_name());
+            prop_assert_eq!(Domain::from_object_name(&volume, &base()), Some(domain.clone()));
             let lock = LockName::App(domain.clone());
             prop_assert_eq!(LockName::parse(&lock.file_name(), &base()), Some(lock));
             prop_assert!(domain.stack_name().len() <= MAX_STACK_NAME);
@@ -310,6 +321,11 @@ mod tests {
             assert_eq!(LockName::parse(&format!("cc-ci-app-{text}.lock"), &base()), None, "{text}");
         }
         assert_eq!(Domain::from_stack_name("hell-012345_ci_example_org_app", &base()), None);
+        for name in
+            ["hell-012345_ci_example_org", "hell-012345_ci_example_org_", "hell-012345_ci_example_orgx_app", "proxy"]
+        {
+            assert_eq!(Domain::from_object_name(name, &base()), None, "{name}");
+        }
         assert_eq!(Domain::from_stack_name("xhell-012345_ci_example_org", &base()), None);
     }
 

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,6 +57,9 @@ pub mod file {
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
+    /// An exclusive lock on the directory itself while its keeper lives: who trims old run
+    /// directories asks the kernel too.
+    _claim: Option<Arc<File>>,
 }
 
 impl RunDir {
@@ -79,7 +83,11 @@ impl RunDir {
         for id in [id, &own] {
             let path = runs_dir.join(id.as_str());
             match only_me.create(&path) {
-                Ok(()) => return Ok((Self { path }, id.clone())),
+                Ok(()) => {
+                    let claim = File::open(&path).and_then(|dir| fs2::FileExt::try_lock_exclusive(&dir).map(|()| dir));
+                    let claim = claim.map_err(fail("claim", &path))?;
+                    return Ok((Self { path, _claim: Some(Arc::new(claim)) }, id.clone()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
                 Err(error) => return Err(fail("create", &path)(error)),
             }
@@ -90,7 +98,7 @@ impl RunDir {
     /// An existing run's directory.
     #[must_use]
     pub const fn open(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, _claim: None }
     }
 
     /// Where it is.

@@ -1,11 +1,12 @@
 //! What an app is made of underneath, and how its parts are found and removed.
 //!
-//! One implementation per kind of host: [`local`] here, Docker Swarm for the engines that deploy onto
-//! it. A substrate answers typed questions. "I could not look" is an error and never an empty list:
+//! One implementation per kind of host: [`local`] processes, and [`swarm`] for the engines that deploy
+//! onto Docker. A substrate answers typed questions. "I could not look" is an error and never an empty list:
 //! an unreadable source of truth must stop a reap, not start one.
 
 pub mod env_file;
 pub mod local;
+pub mod swarm;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Places;
-use crate::lock::AppLock;
+use crate::lock::{AppLock, LockError};
 use crate::name::{BaseDomain, Domain};
 use crate::weaken::{self, Protection};
 
@@ -108,6 +109,9 @@ pub enum SubstrateError {
         /// Why not.
         why: String,
     },
+    /// The app is not ours any more. Nothing of it may be removed.
+    #[error(transparent)]
+    Lock(#[from] LockError),
 }
 
 /// Finds and removes the parts of apps.
@@ -132,12 +136,36 @@ pub trait Substrate {
     /// # Errors
     /// [`SubstrateError::Remove`]; the caller tries again within its budget.
     fn remove(&self, lock: &AppLock, domain: &Domain, object: &Object) -> Result<(), SubstrateError>;
+
+    /// Removes parts of one kind and waits until they are gone. `done` hears of each when it went, or
+    /// why it did not. Here one after the other; what takes its time to go is better asked at once.
+    ///
+    /// # Errors
+    /// [`SubstrateError::Lock`]: nothing more was removed.
+    fn remove_all(
+        &self,
+        lock: &AppLock,
+        domain: &Domain,
+        objects: &[Object],
+        done: &mut dyn FnMut(&Object, Result<(), SubstrateError>),
+    ) -> Result<(), SubstrateError> {
+        for object in objects {
+            lock.verify()?;
+            done(object, self.remove(lock, domain, object));
+        }
+        Ok(())
+    }
 }
 
-/// The substrates that this host has.
+/// The substrates that this host has: `local` always, and Docker wherever one is configured. Whether it
+/// answers is seen when it is asked, and then it is an error if it does not; see [`swarm::Swarm::find`].
 #[must_use]
 pub fn available(places: &Places) -> Vec<Box<dyn Substrate>> {
-    vec![Box::new(local::Local::new(places))]
+    let mut substrates: Vec<Box<dyn Substrate>> = vec![Box::new(local::Local::new(places))];
+    if let Some(swarm) = swarm::Swarm::find(places) {
+        substrates.push(Box::new(swarm));
+    }
+    substrates
 }
 
 /// Lists a directory; one that does not exist is empty, any other failure is an error.
@@ -156,4 +184,12 @@ pub(crate) fn list_dir(dir: &PathBuf) -> Result<Vec<String>, SubstrateError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// What is gone already is removed.
+pub(crate) fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }

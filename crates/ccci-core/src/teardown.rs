@@ -14,7 +14,7 @@ use crate::lifetime::clock::Deadline;
 use crate::lock::AppLock;
 use crate::name::Domain;
 use crate::process::tagged::{self, Tag};
-use crate::substrate::{Object, Substrate};
+use crate::substrate::{Object, Substrate, SubstrateError};
 use crate::weaken::{self, Protection};
 
 /// The pause before something that would not go ("in use") is tried again.
@@ -132,21 +132,20 @@ fn clear(
             return Ok(objects.iter().map(|object| Residue { what: object.to_string(), why: why(object) }).collect());
         }
         let mut failed = false;
-        let mut kind = None;
-        for object in &objects {
+        for group in objects.chunk_by(|one, two| one.kind == two.kind) {
             // A later kind waits until the earlier ones are gone: a volume in use cannot go.
-            if failed && kind != Some(object.kind) {
+            if failed {
                 break;
             }
-            kind = Some(object.kind);
-            lock.verify().map_err(|error| error.to_string())?;
-            match substrate.remove(lock, domain, object) {
+            let mut done = |object: &Object, result: Result<(), SubstrateError>| match result {
                 Ok(()) => removed.push(Removed { object: object.clone(), removed_at: Timestamp::now() }),
                 Err(error) => {
                     failed = true;
                     failures.insert(object.clone(), error.to_string());
                 }
-            }
+            };
+            lock.verify().map_err(|error| error.to_string())?;
+            substrate.remove_all(lock, domain, group, &mut done).map_err(|error| error.to_string())?;
         }
         if !weaken::on(Protection::VerifyGone) {
             return Ok(Vec::new());

@@ -65,6 +65,8 @@ protections! {
     UpgradeMoves,
     /// A service that keeps failing ends the wait.
     FailFast,
+    /// A stack's networks stay until its last task and container are gone.
+    WaitForContainers,
     /// The `flock` itself: who finds the lock taken does not have it.
     Exclusion,
     /// A symlink in a lock file's place is never followed.

@@ -7,7 +7,6 @@ use ccci_core::config::{OnConflict, duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::outcome::Tier;
-use crate::plan::EngineName;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -24,6 +23,13 @@ Examples:
   cc-ci-run run hello --src ./hello --ref main
   RECIPE=hello PR=12 REF=4f2a9c1 CCCI_PARENT_PID=$$ cc-ci-run run
   cc-ci-run run hello --on-conflict supersede --deadline 30m --keep 10m";
+
+const EXEC_EXAMPLES: &str = "\
+Example, in hooks/pre_backup:
+  cc-ci-run exec --service db -- pg_dump --file /var/lib/postgresql/data/dump.sql app
+
+Waits until the service has a running container of the version that is deployed, so a container that
+is just being replaced is never asked. The command's exit status is passed on.";
 
 const GUARD_EXAMPLES: &str = "\
 Examples:
@@ -54,6 +60,11 @@ pub(crate) enum Command {
     Guard(Guard),
     /// Show every lock with its holder, phase and waiters, and what is left over
     Status(Output),
+    /// Say whether this host can do what a run will ask of it, and what to do where not
+    Doctor(Output),
+    /// Run a command in a service of the app under test, for hooks and tests
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(Exec),
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),
@@ -88,6 +99,16 @@ impl From<Conflict> for OnConflict {
             Conflict::Supersede => Self::Supersede,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EngineChoice {
+    /// `swarm` where a Swarm is active, else `local`
+    Auto,
+    /// The recipe's compose files, straight onto Docker Swarm
+    Swarm,
+    /// Plain processes, declared in the test folder
+    Local,
 }
 
 /// The clocks and the answer to a conflict, alike for `run` and `guard`.
@@ -126,8 +147,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
     pub(crate) pr: String,
     /// How to deploy
-    #[arg(long, value_enum, default_value = "local")]
-    pub(crate) engine: EngineName,
+    #[arg(long, value_enum, default_value = "auto", env = "CCCI_ENGINE")]
+    pub(crate) engine: EngineChoice,
     /// The folder with a test folder per recipe
     #[arg(long, value_name = "DIR", default_value = "tests/recipes", env = "CCCI_TESTS_DIR")]
     pub(crate) tests_dir: PathBuf,
@@ -175,6 +196,22 @@ pub(crate) struct Output {
     /// Print JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// The service
+    #[arg(long, default_value = "app")]
+    pub(crate) service: String,
+    /// How long to wait for a running container of the deployed version
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = positive)]
+    pub(crate) wait: Duration,
+    /// The app's domain
+    #[arg(long, env = "CCCI_APP_DOMAIN")]
+    pub(crate) domain: String,
+    /// The command
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

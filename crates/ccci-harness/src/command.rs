@@ -1,5 +1,7 @@
 //! The commands, from arguments to exit code.
 
+pub(crate) mod doctor;
+pub(crate) mod exec;
 pub(crate) mod reap;
 pub(crate) mod status;
 
@@ -17,7 +19,7 @@ use ccci_core::substrate::SubstrateError;
 
 use crate::cli::{Guard, Run};
 use crate::console::Console;
-use crate::keeper::{Ear, Keeper, NotTaken};
+use crate::keeper::{Ear, Keeper, Kept, NotTaken};
 use crate::outcome::Verdict;
 use crate::plan::Job;
 use crate::request::{self, Request};
@@ -45,11 +47,8 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
         Ok(mut kept) => {
             let concluded = results::conclude(&plan, &dir, &kept.facts, &mut kept.console);
-            // The lock goes last: who gets it next finds a clean app and a finished report. It goes also
-            // when the report cannot be written.
-            if let Err(error) = kept.lock.release() {
-                tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
-            }
+            // Also when the report cannot be written.
+            give_up(kept);
             let results = concluded?;
             if json {
                 print_json(&results)?;
@@ -81,15 +80,23 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
                 return Ok(ExitCode::from(code));
             }
             discard(&dir);
-            if let Err(error) = kept.lock.release() {
-                tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
-            }
+            give_up(kept);
             Ok(ExitCode::from(code))
         }
         Err(not_taken) => {
             discard(&dir);
             Err(not_taken.into())
         }
+    }
+}
+
+/// The lock goes last: who gets it next finds a clean app and a finished report. Where a part of the
+/// run may still be at work it is not given up here: it lasts until that part is gone too.
+fn give_up(kept: Kept) {
+    if !kept.facts.no_reaper
+        && let Err(error) = kept.lock.release()
+    {
+        tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
     }
 }
 

@@ -5,13 +5,26 @@
 
 pub(crate) mod converge;
 pub(crate) mod local;
+pub(crate) mod swarm;
+pub(crate) mod tarball;
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ccci_core::config::Places;
+use ccci_core::docker::DockerError;
 use ccci_core::lock::{AppLock, LockError};
 use ccci_core::name::Domain;
+use ccci_core::process::read_limited;
 use ccci_core::rundir::{RunDir, RunDirError};
+use ccci_core::substrate::local::Local;
+use ccci_core::substrate::swarm::Swarm;
+use ccci_core::substrate::{Substrate, SubstrateError};
+
+use jiff::Timestamp;
 
 use crate::health::Target;
 use crate::plan::{EngineName, Plan};
@@ -31,6 +44,18 @@ pub(crate) enum EngineError {
 
 impl From<LockError> for EngineError {
     fn from(error: LockError) -> Self {
+        Self::Host(error.to_string())
+    }
+}
+
+impl From<DockerError> for EngineError {
+    fn from(error: DockerError) -> Self {
+        Self::Host(error.to_string())
+    }
+}
+
+impl From<SubstrateError> for EngineError {
+    fn from(error: SubstrateError) -> Self {
         Self::Host(error.to_string())
     }
 }
@@ -63,6 +88,22 @@ pub(crate) struct ServiceState {
     pub(crate) error: Option<String>,
     /// Its last log lines.
     pub(crate) log: String,
+    /// How its last update goes.
+    pub(crate) update: Update,
+    /// What the host could not give it; not the recipe's fault.
+    pub(crate) host: Option<String>,
+}
+
+/// How a service's last update goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Update {
+    /// There was none, or it is done.
+    #[default]
+    Settled,
+    /// It is registered or at work: N/N replicas mean nothing yet.
+    Going,
+    /// It stopped half-way or was taken back, in the platform's words.
+    Failed(String),
 }
 
 /// What is seen of an app.
@@ -106,8 +147,20 @@ pub(crate) trait Engine {
     /// [`EngineError`].
     fn observe(&self, lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError>;
 
+    /// Waits until something may have changed since `since`, but not longer than `at_most`.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<(), EngineError>;
+
     /// Where the app answers; `None` when it has no front door.
     fn target(&self, app: &App<'_>) -> Option<Target>;
+
+    /// Whether the app has volumes, and so something to back up.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError>;
 
     /// Saves every volume to `dir`.
     ///
@@ -123,8 +176,50 @@ pub(crate) trait Engine {
 }
 
 /// The engine of this name.
-pub(crate) fn named(name: EngineName, plan: &Plan) -> Box<dyn Engine> {
-    match name {
+///
+/// # Errors
+/// [`EngineError::Host`] when the host does not have what it needs.
+pub(crate) fn named(name: EngineName, plan: &Plan) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(match name {
         EngineName::Local => Box::new(local::LocalEngine::new(&plan.places)),
+        EngineName::Swarm => Box::new(swarm::SwarmEngine::find(plan)?),
+    })
+}
+
+/// What an app of this engine is made of, for its teardown.
+pub(crate) fn substrate(name: EngineName, places: &Places) -> Vec<Box<dyn Substrate>> {
+    match name {
+        EngineName::Local => vec![Box::new(Local::new(places))],
+        // Without Docker there is nothing that could be looked at; every question is then an error.
+        EngineName::Swarm => {
+            Swarm::find(places).map(|swarm| Box::new(swarm) as Box<dyn Substrate>).into_iter().collect()
+        }
+    }
+}
+
+/// A file that only its owner may read: env files and stack files hold what is nobody else's business.
+fn private_file(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let written = std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))
+        .and_then(|()| std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path))
+        .and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| EngineError::Host(format!("cannot write {}: {error}", path.display())))
+}
+
+/// A secret of `length` letters and digits, from the kernel's random numbers.
+fn generate(length: usize) -> io::Result<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789Zz";
+    let random = read_limited(Path::new("/dev/urandom"), length as u64)?;
+    Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_secrets_differ_and_have_their_length() {
+        let (one, two) = (generate(32).unwrap(), generate(32).unwrap());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, two);
     }
 }

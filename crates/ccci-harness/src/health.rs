@@ -1,5 +1,6 @@
 //! Asking an app whether it is there: HTTP with the right Host, TCP connects.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The app's domain.
     pub(crate) host: String,
+    /// The ports of the host at which ports of the app are published; others are asked as they are.
+    pub(crate) ports: BTreeMap<u16, u16>,
 }
 
 impl Target {
@@ -65,7 +68,7 @@ impl Target {
                 self.check_http(path, &probe.status)?;
             }
             if let Some(port) = probe.tcp {
-                let address = SocketAddr::new(self.address.ip(), port);
+                let address = SocketAddr::new(self.address.ip(), self.ports.get(&port).copied().unwrap_or(port));
                 TcpStream::connect_timeout(&address, ATTEMPT)
                     .map_err(|error| format!("connect to port {port}: {error}"))?;
             }

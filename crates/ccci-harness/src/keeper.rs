@@ -165,7 +165,7 @@ impl Keeper {
         let deadline = Deadline::after(self.plan.deadline);
         // Closed on exec: its end tells that the worker has become the reaper, or is dead.
         let (alive, alive_end) = std::io::pipe().context("cannot make a pipe")?;
-        let mut worker = self.start_worker(lock, &alive_end)?;
+        let worker = self.start_worker(lock, &alive_end)?;
         drop(alive_end);
         let mut grace: Option<Deadline> = None;
         let mut beat = Deadline::after(HEARTBEAT);
@@ -201,10 +201,10 @@ impl Keeper {
         }
         self.phase = Phase::TearingDown;
         if weaken::on(Protection::BecomeReaper) {
-            self.see_reaper_through(lock, worker)
-        } else {
-            Ok(drop(worker.try_wait()))
+            return self.see_reaper_through(lock, worker);
         }
+        self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
+        self.reap(lock, Mode::Teardown).map(drop)
     }
 
     /// Ends the worker for `cause`.
@@ -238,7 +238,7 @@ impl Keeper {
             ..Birth::default()
         };
         let tags = self.plan.tag_vars().map(|(key, value)| (OsString::from(key), OsString::from(value)));
-        Ok(spawn_part(&args, inherited_env().chain(tags), birth)?)
+        Ok(spawn_part(&args, self.part_env().chain(tags), birth)?)
     }
 
     /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
@@ -265,7 +265,7 @@ impl Keeper {
                 reaper::args(&self.dir, lock.raw_fd(), &mode).into_iter().map(OsString::from).collect();
             // No death signal: a reaper whose keeper is gone simply finishes.
             let birth = Birth { block_cancel: true, keep_fd: Some(lock.raw_fd()), ..Birth::default() };
-            let part = spawn_part(&args, inherited_env(), birth)?;
+            let part = spawn_part(&args, self.part_env(), birth)?;
             match self.wait_for(part, until)? {
                 Some(Ended::Exited(reaper::CLEAN)) => return Ok(true),
                 Some(Ended::Exited(reaper::RESIDUE)) => return Ok(false),
@@ -325,6 +325,14 @@ impl Keeper {
         }
     }
 
+    /// The environment for our own parts: what we were given, less what concerns the keeper alone and
+    /// less a tag of ours that a caller may have set.
+    fn part_env(&self) -> impl Iterator<Item = (OsString, OsString)> + use<> {
+        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
+        let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST".into(), host.into()));
+        std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own)).chain(docker)
+    }
+
     fn heartbeat(&mut self, lock: &AppLock) {
         if let Some(owner) = lock.read_owner() {
             let since = Timestamp::now().duration_since(owner.since).as_secs();
@@ -349,13 +357,6 @@ fn give_back(lock: AppLock) {
     {
         tracing::warn!(%error, "the lock's file stays; the kernel frees the lock");
     }
-}
-
-/// The environment for our own parts: what we were given, less what concerns the keeper alone and
-/// less a tag of ours that a caller may have set.
-pub(crate) fn inherited_env() -> impl Iterator<Item = (OsString, OsString)> {
-    let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
-    std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own))
 }
 
 fn boot_id() -> String {

@@ -20,6 +20,8 @@ use crate::outcome::Tier;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EngineName {
+    /// The recipe's compose files, straight onto Docker Swarm.
+    Swarm,
     /// Plain processes, declared in the test folder. Needs nothing installed.
     Local,
 }
@@ -27,6 +29,7 @@ pub(crate) enum EngineName {
 impl std::fmt::Display for EngineName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Swarm => "swarm",
             Self::Local => "local",
         })
     }
@@ -100,6 +103,8 @@ pub(crate) struct Plan {
     pub(crate) settings: Settings,
     /// Where everything is.
     pub(crate) places: Places,
+    /// Where Docker is, as it was found when the run began: `$HOME`, and a context in it, may go.
+    pub(crate) docker_host: Option<String>,
     /// Whether stdout belongs to data or to the guarded command, so that talk goes to stderr.
     pub(crate) stdout_is_data: bool,
     /// What it does.

@@ -17,11 +17,11 @@ use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{RunDir, file};
-use ccci_core::substrate;
 use ccci_core::teardown::{Receipt, Residue, take_down};
 use nix::unistd::Pid;
 
 use crate::console::Console;
+use crate::engine;
 use crate::event::{Event, report};
 use crate::guard;
 use crate::keeper::Facts;
@@ -108,8 +108,8 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
     };
     let budget = plan.settings.teardown_budget;
     match (&plan.job, plan.domain()) {
-        (Job::Recipe(_), Some(domain)) => {
-            take_down(lock, &substrate::available(&plan.places), &domain, &tag, grace, budget)
+        (Job::Recipe(job), Some(domain)) => {
+            take_down(lock, &engine::substrate(job.engine, &plan.places), &domain, &tag, grace, budget)
         }
         (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, grace, console),
         (Job::Recipe(job), None) => residue(&job.domain, "is not a domain of this host"),

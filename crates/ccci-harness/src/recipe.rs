@@ -59,11 +59,19 @@ pub(crate) struct Timeouts {
     /// One test file or hook.
     #[serde(with = "duration")]
     pub(crate) test: Duration,
+    /// One image.
+    #[serde(with = "duration")]
+    pub(crate) pull: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { deploy: Duration::from_secs(600), http: Duration::from_secs(300), test: Duration::from_secs(600) }
+        Self {
+            deploy: Duration::from_secs(600),
+            http: Duration::from_secs(300),
+            test: Duration::from_secs(600),
+            pull: Duration::from_secs(900),
+        }
     }
 }
 

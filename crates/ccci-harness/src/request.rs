@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ccci_core::config::{Places, Settings};
+use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RecipeName, RunId};
 use ccci_core::process::tagged::RUN_ID_VAR;
 use jiff::Timestamp;
 
-use crate::cli::{Guard, Holding, Run};
+use crate::cli::{EngineChoice, Guard, Holding, Run};
 use crate::outcome::Tier;
-use crate::plan::{GuardJob, Job, Plan, RecipeJob};
+use crate::plan::{EngineName, GuardJob, Job, Plan, RecipeJob};
 
 /// A run as it was asked for, before it has a directory.
 #[derive(Debug)]
@@ -47,6 +48,12 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         }
         None => settings.recipe_url.replace("{recipe}", recipe.as_str()),
     };
+    let docker = Endpoint::find().map_err(|error| anyhow::anyhow!("{error}"));
+    let engine = choose_engine(run.engine, docker.as_ref().ok().and_then(Option::as_ref));
+    let docker_host = match (engine, docker) {
+        (EngineName::Local, _) => None,
+        (_, found) => found?.map(|endpoint| endpoint.to_string()),
+    };
     let tests_dir = cwd.join(&run.tests_dir);
     let stages = if run.stages.is_empty() { Tier::ALL.to_vec() } else { run.stages };
     let job = Job::Recipe(RecipeJob {
@@ -59,11 +66,15 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         tests: tests_dir.join(recipe.as_str()),
         stages,
         base_version: run.version_from.filter(|version| !version.is_empty()),
-        engine: run.engine,
+        engine,
         keep: run.keep,
     });
     let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));
-    Ok(Request { id: run_id(&fallback)?, plan: plan(settings, &LockName::App(domain), job, run.output.json)? })
+    let keep = run.keep.unwrap_or_default();
+    let plan = plan(settings, &LockName::App(domain), job, run.output.json)?;
+    // What the app stays up for comes on top: the tests keep their time.
+    let plan = Plan { docker_host, deadline: plan.deadline.saturating_add(keep), ..plan };
+    Ok(Request { id: run_id(&fallback)?, plan })
 }
 
 /// The request of `cc-ci-run guard`.
@@ -88,9 +99,23 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         deadline: settings.deadline,
         settings,
         places,
+        docker_host: None,
         stdout_is_data,
         job,
     })
+}
+
+/// `auto`: Swarm where this node can deploy onto one, else `local`.
+fn choose_engine(wanted: EngineChoice, docker: Option<&Endpoint>) -> EngineName {
+    let swarm = || {
+        docker.is_some_and(|endpoint| Docker::new(endpoint.clone()).info().is_ok_and(|info| info.swarm.is_manager()))
+    };
+    match wanted {
+        EngineChoice::Local => EngineName::Local,
+        EngineChoice::Swarm => EngineName::Swarm,
+        EngineChoice::Auto if swarm() => EngineName::Swarm,
+        EngineChoice::Auto => EngineName::Local,
+    }
 }
 
 fn apply(settings: &mut Settings, holding: &Holding) {
@@ -141,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_teardown_gets_its_share_of_the_step() {
-        let minutes = |n| Duration::from_secs(n * 60);
+        let minutes = |n: u64| Duration::from_secs(n * 60);
         assert_eq!(left_of(minutes(60), minutes(10), 20 * 60), minutes(30));
         assert_eq!(left_of(minutes(60), minutes(10), 3600), Duration::ZERO);
         assert_eq!(left_of(minutes(60), minutes(10), -5), minutes(50), "a clock that runs behind");

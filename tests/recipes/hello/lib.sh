@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the tests beside it; not executable, so no test itself.
 # curl is not on every host, bash is: one request over /dev/tcp.
 
@@ -16,6 +17,9 @@ request() {
 
 # expect WHAT GOT WANTED: fails with both, so that the result says what was wrong.
 expect() {
-  [[ $2 == *"$3"* ]] || { echo "$1: got '$2', wanted '$3'"; exit 1; }
+  [[ $2 == *"$3"* ]] || {
+    echo "$1: got '$2', wanted '$3'"
+    exit 1
+  }
   echo "$1: ok"
 }

@@ -4,4 +4,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 entries=$(request GET /entries)
 expect "saved entry" "$entries" "written at install"
-[[ $entries != *"written after the backup"* ]] || { echo "the restore did not replace the data"; exit 1; }
+[[ $entries != *"written after the backup"* ]] || {
+  echo "the restore did not replace the data"
+  exit 1
+}

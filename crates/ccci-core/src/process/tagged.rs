@@ -108,15 +108,16 @@ pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
 /// # Errors
 /// [`TagError`] when `/proc` cannot be read or something would not die within ten seconds.
 pub fn end_all(tag: &Tag, grace: Duration) -> Result<Vec<String>, TagError> {
-    let mut ended = Vec::new();
+    let mut ended: Vec<String> = Vec::new();
+    let mut pids = BTreeSet::new();
     if !weaken::on(Protection::TagKill) {
         return Ok(ended);
     }
     let mut remember = |found: &[Found]| {
         for process in found {
-            let text = format!("{} ({})", process.name, process.pid);
-            if !ended.contains(&text) {
-                ended.push(text);
+            // Once each, also when it changed its name by an exec meanwhile.
+            if pids.insert(process.pid) {
+                ended.push(format!("{} ({})", process.name, process.pid));
             }
         }
     };

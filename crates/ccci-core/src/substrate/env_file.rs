@@ -41,7 +41,8 @@ pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
     text
 }
 
-/// The variables of an env file: comments, quotes and `export` as in a shell, no interpolation.
+/// The variables of an env file: comments, quotes and `export` as in a shell. `$NAME` and `${NAME}` in
+/// an unquoted or double-quoted value stand for what came before, so a `COMPOSE_FILE` may extend itself.
 #[must_use]
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut vars = BTreeMap::new();
@@ -52,10 +53,38 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
             continue;
         }
         if let Some((key, value)) = line.split_once('=') {
-            vars.insert(key.trim().to_owned(), unquote(value.trim()));
+            let value = value.trim();
+            let literal = value.starts_with('\'');
+            let value = unquote(value);
+            let value = if literal { value } else { expand(&value, &vars) };
+            vars.insert(key.trim().to_owned(), value);
         }
     }
     vars
+}
+
+/// Puts the values of variables in; one that is not known is empty, a `$` before anything else stays.
+#[must_use]
+pub fn expand(text: &str, vars: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, left) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some(found) => found,
+            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
+        };
+        if name.is_empty() || !name.chars().all(is_name) {
+            out.push('$');
+            rest = after;
+        } else {
+            out.push_str(vars.get(name).map_or("", String::as_str));
+            rest = left;
+        }
+    }
+    out + rest
 }
 
 /// A value without its quotes or, unquoted, without the comment behind it.
@@ -89,5 +118,13 @@ mod tests {
             (Some("1"), Some("x # y"), Some("z"), Some(""), Some("a=b"))
         );
         assert_eq!(vars.len(), 5);
+    }
+
+    #[test]
+    fn a_compose_file_may_extend_itself() {
+        let vars =
+            parse("COMPOSE_FILE=compose.yml\nCOMPOSE_FILE=\"$COMPOSE_FILE:compose.${KIND}smtp.yml\"\nP='$X'\nQ=a$$b$");
+        assert_eq!(vars["COMPOSE_FILE"], "compose.yml:compose.smtp.yml");
+        assert_eq!((vars["P"].as_str(), vars["Q"].as_str()), ("$X", "a$$"), "an unknown name is empty");
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Kind, Object, Substrate, SubstrateError, env_file, list_dir};
+use super::{Kind, Object, Substrate, SubstrateError, env_file, gone, list_dir};
 use crate::config::Places;
 use crate::lock::AppLock;
 use crate::name::{BaseDomain, Domain};
@@ -166,11 +166,4 @@ fn remove_file(path: &Path) -> io::Result<()> {
 
 fn remove_tree(path: &Path) -> io::Result<()> {
     gone(std::fs::remove_dir_all(path))
-}
-
-fn gone(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
-use ccci_core::process::wait_ready;
 use ccci_core::weaken::{self, Protection};
 
-use super::{App, Engine, EngineError, Observation, ServiceState};
+use jiff::Timestamp;
+
+use super::{App, Engine, EngineError, Observation, ServiceState, Update};
 use crate::health::Target;
 
 /// So many failures of one service, with no success between, end the wait (incident `[crash-loop]`).
 const FAILURES: u32 = 3;
-/// The pause between two looks.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Not everything is announced: an app begins to answer without a word.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What an observation means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +25,31 @@ pub(crate) enum Judgement {
     Settled,
     /// Not yet, because of this.
     Waiting(String),
-    /// Never: this service keeps dying.
+    /// Never: this service keeps dying, or its update was taken back.
     Failing(String),
+    /// Not on this host.
+    Host(String),
 }
 
 /// Judges what is seen of an app.
 pub(crate) fn judge(seen: &Observation) -> Judgement {
+    if let Some(why) =
+        seen.services.iter().find_map(|service| Some(format!("service {}: {}", service.name, service.host.as_ref()?)))
+    {
+        return Judgement::Host(why);
+    }
+    for service in &seen.services {
+        // A rollback keeps N/N tasks of the old version running: never a pass ([6], [7], [8]).
+        if let Update::Failed(words) = &service.update {
+            return Judgement::Failing(format!("the update of service {} did not go through: {words}", service.name));
+        }
+    }
     let failing = seen.services.iter().find(|service| service.failures >= FAILURES);
     if let Some(service) = failing.filter(|_| weaken::on(Protection::FailFast)) {
         return Judgement::Failing(explain(service));
+    }
+    if let Some(service) = seen.services.iter().find(|service| service.update == Update::Going) {
+        return Judgement::Waiting(format!("the update of service {} is under way", service.name));
     }
     match seen.services.iter().find(|service| service.running < service.desired) {
         Some(service) => {
@@ -89,8 +106,11 @@ fn until(
 ) -> Result<(), EngineError> {
     let end = Deadline::after(timeout);
     loop {
+        // Taken before the look: what happens after it ends the wait at once.
+        let since = Timestamp::now();
         let last = match judge(&engine.observe(lock, app)?) {
             Judgement::Failing(why) => return Err(EngineError::Recipe(why)),
+            Judgement::Host(why) => return Err(EngineError::Host(why)),
             Judgement::Waiting(why) => why,
             Judgement::Settled => match check() {
                 Ok(()) => return Ok(()),
@@ -101,8 +121,7 @@ fn until(
             let limit = ccci_core::config::duration::show(timeout);
             return Err(EngineError::Recipe(format!("not there within {limit}: {last}")));
         }
-        // Between two looks; a service that dies meanwhile is seen at the next.
-        let _over = wait_ready(&mut [], Some(PAUSE.min(end.left())));
+        engine.wait_for_change(since, LOOK_AGAIN.min(end.left()))?;
     }
 }
 
@@ -118,6 +137,7 @@ mod tests {
             failures,
             error: Some("exit code 3".into()),
             log: "boom".into(),
+            ..ServiceState::default()
         };
         Observation { services: vec![service], commit: None }
     }
@@ -129,5 +149,24 @@ mod tests {
         let Judgement::Failing(why) = judge(&seen(0, 3)) else { panic!("went on waiting") };
         assert!(why.contains("exit code 3") && why.contains("boom"), "{why}");
         assert!(matches!(judge(&seen(1, 3)), Judgement::Failing(_)), "just started again is not a success");
+    }
+
+    #[test]
+    fn all_tasks_running_is_not_enough_while_an_update_goes_or_after_a_rollback() {
+        let with = |update| {
+            let mut seen = seen(1, 0);
+            seen.services[0].update = update;
+            judge(&seen)
+        };
+        assert_eq!(with(Update::Settled), Judgement::Settled);
+        assert!(matches!(with(Update::Going), Judgement::Waiting(_)));
+        assert!(matches!(with(Update::Failed("rollback completed".into())), Judgement::Failing(_)));
+    }
+
+    #[test]
+    fn what_the_host_cannot_give_is_not_the_recipes_fault() {
+        let mut seen = seen(0, 3);
+        seen.services[0].host = Some("no address left".into());
+        assert!(matches!(judge(&seen), Judgement::Host(_)));
     }
 }

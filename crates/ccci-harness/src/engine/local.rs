@@ -6,22 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::lock::AppLock;
-use ccci_core::process::{Job, collect, read_limited, tagged};
+use ccci_core::process::{Job, collect, tagged, wait_ready};
 use ccci_core::rundir::write_atomic;
 use ccci_core::substrate::local::{AppPaths, Local, SERVICE_VAR};
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
+use jiff::Timestamp;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::{App, Archive, Engine, EngineError, Observation, ServiceState};
+use super::{App, Archive, Engine, EngineError, Observation, ServiceState, tarball};
 use crate::health::Target;
 use crate::recipe::source::Release;
 use crate::recipe::{LocalService, copy_tree};
@@ -47,6 +48,9 @@ struct Deployed {
 
 const DEPLOYED: &str = ".ccci-release.json";
 const LOG_TAIL: u64 = 2000;
+const SECRET_LENGTH: usize = 32;
+/// The pause between two looks: nothing announces that a process of ours listens.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Deploys recipes as plain processes.
 #[derive(Debug)]
@@ -138,7 +142,7 @@ impl Engine for LocalEngine {
             app.folder.toml.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let mut vars = vec![("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")];
         vars.extend(own);
-        private_file(&paths.env, env_file::set(&sample, &vars).as_bytes())?;
+        super::private_file(&paths.env, env_file::set(&sample, &vars).as_bytes())?;
         for dir in [&paths.services, &paths.volumes, &paths.secrets] {
             fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
         }
@@ -149,8 +153,8 @@ impl Engine for LocalEngine {
                     .map_err(|error| host("create volume", volume, &error))?;
             }
             for secret in &service.secrets {
-                let value = generate().map_err(|error| host("generate secret", secret, &error))?;
-                private_file(&paths.secrets.join(secret), value.as_bytes())?;
+                let value = super::generate(SECRET_LENGTH).map_err(|error| host("generate secret", secret, &error))?;
+                super::private_file(&paths.secrets.join(secret), value.as_bytes())?;
                 values.push(value);
             }
         }
@@ -205,10 +209,17 @@ impl Engine for LocalEngine {
                 failures: memory.failures,
                 error: memory.error,
                 log,
+                ..ServiceState::default()
             });
         }
         let deployed = deployed(&paths);
         Ok(Observation { services, commit: deployed.map(|deployed| deployed.commit) })
+    }
+
+    fn wait_for_change(&self, _since: Timestamp, at_most: Duration) -> Result<(), EngineError> {
+        // A service that dies meanwhile is seen at the next look.
+        let _over = wait_ready(&mut [], Some(PAUSE.min(at_most)));
+        Ok(())
     }
 
     fn target(&self, app: &App<'_>) -> Option<Target> {
@@ -218,7 +229,15 @@ impl Engine for LocalEngine {
             .get("app")
             .and_then(|service| service.port)
             .or_else(|| services.values().find_map(|service| service.port))?;
-        Some(Target { address: SocketAddr::new(app.domain.loopback().into(), port), host: app.domain.to_string() })
+        Some(Target {
+            address: SocketAddr::new(app.domain.loopback().into(), port),
+            host: app.domain.to_string(),
+            ports: BTreeMap::new(),
+        })
+    }
+
+    fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError> {
+        Ok(app.folder.toml.local.services.values().any(|service| !service.volumes.is_empty()))
     }
 
     fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path) -> Result<Archive, EngineError> {
@@ -228,12 +247,7 @@ impl Engine for LocalEngine {
         let mut files = BTreeMap::new();
         for volume in app.folder.toml.local.services.values().flat_map(|service| &service.volumes) {
             let path = dir.join(format!("{volume}.tar"));
-            let archived = File::create(&path).and_then(|file| {
-                let mut tar = tar::Builder::new(file);
-                tar.follow_symlinks(false);
-                tar.append_dir_all(".", paths.volumes.join(volume))?;
-                tar.into_inner()?.sync_all()
-            });
+            let archived = tarball::pack(&paths.volumes.join(volume), &path);
             archived.map_err(|error| EngineError::Recipe(format!("cannot save volume {volume}: {error}")))?;
             files.insert(volume.clone(), path);
         }
@@ -246,12 +260,7 @@ impl Engine for LocalEngine {
         self.stop_all(lock, app)?;
         for (volume, file) in &archive.files {
             lock.verify()?;
-            let dir = paths.volumes.join(volume);
-            let restored = fs::remove_dir_all(&dir).and_then(|()| fs::create_dir_all(&dir)).and_then(|()| {
-                let mut tar = tar::Archive::new(File::open(file)?);
-                tar.set_preserve_permissions(true);
-                tar.unpack(&dir)
-            });
+            let restored = tarball::unpack(file, &paths.volumes.join(volume));
             restored.map_err(|error| EngineError::Recipe(format!("cannot restore volume {volume}: {error}")))?;
         }
         self.start_all(lock, app, &env)
@@ -298,20 +307,6 @@ fn save(paths: &AppPaths, name: &str, memory: &Memory) -> Result<(), EngineError
         .map_err(|error| host("remember service", name, &error))
 }
 
-fn private_file(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
-    let written = fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))
-        .and_then(|()| fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path))
-        .and_then(|mut file| file.write_all(bytes));
-    written.map_err(|error| host("write", &path.display().to_string(), &error))
-}
-
-/// 32 hex digits from the kernel's random numbers.
-fn generate() -> io::Result<String> {
-    let random = read_limited(Path::new("/dev/urandom"), 32)?;
-    let digest = Sha256::digest(&random);
-    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-}
-
 fn tail(path: &Path) -> String {
     let read = || -> io::Result<Vec<u8>> {
         use std::io::{Read as _, Seek as _};
@@ -332,15 +327,6 @@ fn host(doing: &str, what: &str, error: &io::Error) -> EngineError {
 #[cfg(test)]
 mod tests {
     use ccci_core::name::Domain;
-
-    use super::*;
-
-    #[test]
-    fn generated_secrets_differ_and_are_long() {
-        let (one, two) = (generate().unwrap(), generate().unwrap());
-        assert_eq!(one.len(), 32);
-        assert_ne!(one, two);
-    }
 
     #[test]
     fn the_loopback_address_is_the_domains_own() {

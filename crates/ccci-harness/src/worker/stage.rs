@@ -13,7 +13,7 @@ use ccci_core::weaken::{self, Protection};
 use super::pipeline::{NO_VARS, Phases, Stop};
 use super::suite::{self, TestResult};
 use crate::console::Console;
-use crate::engine::{App, Archive, Engine, EngineError, converge};
+use crate::engine::{App, Archive, Engine, EngineError, converge, tarball};
 use crate::event::{Event, millis, report};
 use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{Plan, RecipeJob};
@@ -241,8 +241,7 @@ impl<'run> Stages<'run> {
     }
 
     fn backup(&mut self) -> Result<Vec<TestResult>, EngineError> {
-        let volumes = self.app.folder.toml.local.services.values().any(|service| !service.volumes.is_empty());
-        if !volumes {
+        if !self.engine.has_volumes(self.app)? {
             return Ok(Vec::new());
         }
         let dir = self.app.dir.join("backup");
@@ -343,6 +342,10 @@ impl<'run> Stages<'run> {
         if let Some(target) = self.engine.target(self.app) {
             env.insert("CCCI_BASE_URL".to_owned(), target.base_url());
         }
+        // `cc-ci-run exec` is this program, wherever it was started from.
+        if let Some(own) = std::env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
+            env.insert("PATH".to_owned(), format!("{}:{}", std::env::var("PATH").unwrap_or_default(), own.display()));
+        }
         env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
         env
     }
@@ -394,15 +397,7 @@ pub(super) fn to_log(line: &str, log: &mut std::fs::File, console: &mut Console)
 /// Every archive can be read to its end and holds something.
 fn readable(archive: &Archive) -> Result<(), EngineError> {
     for (volume, path) in &archive.files {
-        let entries = std::fs::File::open(path).and_then(|file| {
-            let mut entries = 0;
-            for entry in tar::Archive::new(file).entries()? {
-                std::io::copy(&mut entry?, &mut std::io::sink())?;
-                entries += 1;
-            }
-            Ok(entries)
-        });
-        match entries {
+        match tarball::read_through(path) {
             // The volume's own directory is always in it.
             Ok(0) => return Err(EngineError::Recipe(format!("the archive of volume {volume} is empty"))),
             Ok(_) => {}

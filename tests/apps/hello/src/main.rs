@@ -8,6 +8,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 use tiny_http::{Method, Request, Response, Server};
@@ -38,6 +40,10 @@ fn main() -> anyhow::Result<()> {
         token,
     };
     let server = Server::http(&listen).map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}"))?;
+    // The first process of a container gets no default action for a signal.
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;
+    }
     for request in server.incoming_requests() {
         // A visitor who hangs up is no reason to stop.
         let _gone = book.answer(request);

@@ -1,0 +1,200 @@
+//! The `swarm` engine: a recipe's compose files straight onto Docker Swarm, for hosts without abra.
+//!
+//! It makes what abra would make, by the same names: the env file on the server `default`, secrets
+//! from `SECRET_<NAME>_VERSION`, configs with the versions of `abra.sh`, the `coop-cloud` labels. What
+//! looks at or removes Docker objects is [`ccci_core::substrate::swarm`]'s and alike for both.
+
+mod look;
+mod stack;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ccci_core::docker::command::Deploy;
+use ccci_core::docker::{Docker, DockerError, Endpoint};
+use ccci_core::lock::AppLock;
+use ccci_core::substrate::{Kind, Object, env_file};
+use jiff::Timestamp;
+
+use super::{App, Archive, Engine, EngineError, Observation};
+use crate::checkup;
+use crate::health::Target;
+use crate::plan::Plan;
+use crate::recipe::source::Release;
+use stack::Stack;
+
+/// The server's name under which abra keeps the apps of the host's own Swarm.
+const SERVER: &str = "default";
+/// The overlay of a test folder.
+const OVERLAY: &str = "compose.ccci.yml";
+/// `docker stack deploy` only hands over; a daemon that needs longer is in trouble.
+const HAND_OVER: Duration = Duration::from_secs(120);
+
+/// Deploys onto the Swarm of a Docker daemon.
+#[derive(Debug)]
+pub(crate) struct SwarmEngine {
+    docker: Docker,
+    abra_dir: PathBuf,
+    ingress: Option<SocketAddr>,
+}
+
+impl SwarmEngine {
+    /// The engine for this host's daemon, which must be able to deploy.
+    ///
+    /// # Errors
+    /// [`EngineError::Host`] that says what is missing.
+    pub(crate) fn find(plan: &Plan) -> Result<Self, EngineError> {
+        let Some(endpoint) = Endpoint::find()? else {
+            return Err(EngineError::Host("this host has no Docker: install it, or set DOCKER_HOST".to_owned()));
+        };
+        let docker = Docker::new(endpoint);
+        let info = docker.info()?;
+        if !info.swarm.is_manager() {
+            let why = if info.swarm.error.is_empty() { "run `docker swarm init` on it" } else { &info.swarm.error };
+            return Err(EngineError::Host(format!("Docker at {} is no manager of a Swarm: {why}", docker.endpoint())));
+        }
+        // What would fail anyway is said before anything is made ([9], [disk]).
+        if let Some(trouble) = checkup::fatal(&docker.host()?) {
+            return Err(EngineError::Host(format!("{}: {}; {}", trouble.name, trouble.seen, trouble.remedy)));
+        }
+        Ok(Self { docker, abra_dir: plan.places.abra_dir.clone(), ingress: plan.settings.ingress })
+    }
+
+    fn env_path(&self, app: &App<'_>) -> PathBuf {
+        env_file::path(&self.abra_dir, SERVER, &app.domain)
+    }
+
+    /// The app's variables: env file, `abra.sh`, and what abra sets itself.
+    fn vars(&self, app: &App<'_>, extra: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, EngineError> {
+        let path = self.env_path(app);
+        let text = fs::read_to_string(&path)
+            .map_err(|error| EngineError::Host(format!("cannot read {}: {error}", path.display())))?;
+        let mut vars = env_file::parse(&text);
+        let script = fs::read_to_string(app.tree.join("abra.sh")).unwrap_or_default();
+        let exports: String =
+            script.lines().filter(|line| line.trim().starts_with("export ")).flat_map(|line| [line, "\n"]).collect();
+        vars.extend(env_file::parse(&exports));
+        vars.extend(extra.clone());
+        vars.insert("STACK_NAME".to_owned(), app.domain.stack_name());
+        Ok(vars)
+    }
+
+    /// The recipe's compose files, and the test folder's overlay over them.
+    fn files(app: &App<'_>, vars: &BTreeMap<String, String>) -> Vec<PathBuf> {
+        let names = vars.get("COMPOSE_FILE").map_or("compose.yml", String::as_str);
+        let mut files: Vec<PathBuf> =
+            names.split(':').filter(|name| !name.is_empty()).map(|name| app.tree.join(name)).collect();
+        files.extend(Some(app.folder.path.join(OVERLAY)).filter(|overlay| overlay.is_file()));
+        files
+    }
+}
+
+impl Engine for SwarmEngine {
+    fn create(&self, lock: &AppLock, app: &App<'_>) -> Result<Vec<String>, EngineError> {
+        let planned = |kind, name: String| Object { kind, name, id: String::new() };
+        app.dir.plan(&[planned(Kind::EnvFile, format!("{SERVER}/{}.env", app.domain))])?;
+        lock.verify()?;
+        let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
+        let own = app.folder.toml.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        // A test app must not ask Let's Encrypt for a certificate ([acme]).
+        let vars: Vec<_> = [("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")].into_iter().chain(own).collect();
+        super::private_file(&self.env_path(app), env_file::set(&sample, &vars).as_bytes())?;
+
+        let text = env_file::set(&sample, &vars);
+        let wanted = stack::secrets(&text, &app.domain.stack_name());
+        app.dir.plan(&wanted.iter().map(|secret| planned(Kind::Secret, secret.name.clone())).collect::<Vec<_>>())?;
+        let mut values = Vec::new();
+        for secret in wanted {
+            lock.verify()?;
+            let value = super::generate(secret.length)
+                .map_err(|error| EngineError::Host(format!("cannot generate a secret: {error}")))?;
+            self.docker.create_secret(&secret.name, &app.domain.stack_name(), value.as_bytes())?;
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    fn deploy(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        release: &Release,
+        env: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        let vars = self.vars(app, env)?;
+        let mut stack = Stack::resolve(&self.docker, &Self::files(app, &vars), &vars)?;
+        stack.label(&app.domain.stack_name(), &release.commit);
+        self.pull(&stack, app)?;
+        app.dir.plan(&stack.objects(&app.domain.stack_name()))?;
+        let file = app.dir.join("stack.yml");
+        super::private_file(&file, stack.text().as_bytes())?;
+        lock.verify()?;
+        let deploy = Deploy {
+            stack: app.domain.stack_name(),
+            files: vec![file],
+            env: BTreeMap::new(),
+            // What the new version dropped must not go on running ([19]).
+            prune: true,
+            resolve_images: false,
+        };
+        match self.docker.stack_deploy(&deploy, HAND_OVER, &mut |_| {}) {
+            Ok(_) => Ok(()),
+            Err(DockerError::Command(error)) => Err(stack::refused(&error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn observe(&self, _lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError> {
+        look::observe(&self.docker, &app.domain.stack_name())
+    }
+
+    fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<(), EngineError> {
+        use ccci_core::docker::events::Event;
+        self.docker.wait_for_change(&[Event::Container, Event::Service], since, at_most)?;
+        Ok(())
+    }
+
+    fn target(&self, app: &App<'_>) -> Option<Target> {
+        let ports = look::published(&self.docker, &app.domain.stack_name());
+        let own = ports.first().map(|(_, port)| SocketAddr::from(([127, 0, 0, 1], *port)));
+        Some(Target {
+            address: own.or(self.ingress)?,
+            host: app.domain.to_string(),
+            ports: ports.into_iter().collect(),
+        })
+    }
+
+    fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError> {
+        Ok(!volumes::of(&self.docker, &app.domain.stack_name())?.is_empty())
+    }
+
+    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path) -> Result<Archive, EngineError> {
+        lock.verify()?;
+        volumes::save(&self.docker, &app.domain.stack_name(), dir)
+    }
+
+    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive) -> Result<(), EngineError> {
+        lock.verify()?;
+        volumes::put_back(&self.docker, &app.domain.stack_name(), archive)
+    }
+}
+
+impl SwarmEngine {
+    /// Has every image before the deploy, so that no download counts as convergence ([prepull]).
+    fn pull(&self, stack: &Stack, app: &App<'_>) -> Result<(), EngineError> {
+        for image in stack.images() {
+            if self.docker.has_image(&image)? {
+                continue;
+            }
+            let timeout = app.folder.toml.timeouts.pull;
+            if let Err(error) = self.docker.pull(&image, timeout, &mut |_| {}) {
+                return Err(stack::not_pulled(&image, &error.to_string()));
+            }
+        }
+        Ok(())
+    }
+}

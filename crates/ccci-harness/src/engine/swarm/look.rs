@@ -1,0 +1,103 @@
+//! Looking at a stack: services, their tasks, their updates.
+
+use ccci_core::docker::Docker;
+use ccci_core::docker::answers::{STACK_LABEL, Service, Task, TaskState, UpdateState};
+
+use super::stack::chaos_version;
+use crate::engine::{EngineError, Observation, ServiceState, Update};
+
+/// Words of Swarm for "this host has no address left" (incidents `[9]`, `[vip]`).
+const NO_ADDRESS: [&str; 3] =
+    ["could not find an available IP", "ip addresses may be exhausted", "missing network attachments"];
+/// How many log lines of a failing service are shown.
+const LOG_LINES: u32 = 20;
+
+/// Everything about a stack that convergence needs.
+///
+/// # Errors
+/// [`EngineError::Host`] when Docker does not answer.
+pub(super) fn observe(docker: &Docker, stack: &str) -> Result<Observation, EngineError> {
+    let services: Vec<Service> = docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect();
+    let tasks = docker.tasks()?;
+    let mut commit = None;
+    let mut states = Vec::new();
+    for service in &services {
+        commit = commit.or_else(|| service.spec.labels.get(&chaos_version(stack)).cloned());
+        let own: Vec<&Task> = tasks.iter().filter(|task| task.service_id == service.id).collect();
+        states.push(state(docker, service, &own));
+    }
+    Ok(Observation { services: states, commit })
+}
+
+fn belongs(service: &Service, stack: &str) -> bool {
+    service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
+}
+
+fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
+    // A task of an earlier version of the service says nothing about this one ([6]).
+    let present: Vec<&&Task> = tasks.iter().filter(|task| task.spec == service.spec.task_template).collect();
+    let running = present
+        .iter()
+        .filter(|task| task.status.state == TaskState::Running && task.desired_state == TaskState::Running)
+        .count();
+    let mut failed: Vec<&&&Task> = present.iter().filter(|task| task.status.state.is_failure()).collect();
+    failed.sort_by_key(|task| task.created_at);
+    let error = failed.last().map(|task| task.status.err.clone()).filter(|error| !error.is_empty());
+    let host = present
+        .iter()
+        .map(|task| &task.status.err)
+        .find(|error| NO_ADDRESS.iter().any(|words| error.contains(words)))
+        .cloned();
+    let failures = u32::try_from(failed.len()).unwrap_or(u32::MAX);
+    // Only who fails for good has its log read: it is a call of its own.
+    let container =
+        failed.last().and_then(|task| task.status.container_status.as_ref()).map(|status| status.container_id.as_str());
+    let log = match container {
+        Some(container) if failures >= 3 && !container.is_empty() => {
+            docker.logs(container, LOG_LINES).unwrap_or_default().join("\n")
+        }
+        _ => String::new(),
+    };
+    ServiceState {
+        name: service.spec.name.clone(),
+        running: running as u64,
+        desired: service.spec.mode.replicated.as_ref().map_or(1, |replicated| replicated.replicas),
+        failures,
+        error,
+        log,
+        update: update(service),
+        host,
+    }
+}
+
+fn update(service: &Service) -> Update {
+    let Some(status) = &service.update_status else { return Update::Settled };
+    match status.state {
+        None | Some(UpdateState::Updating | UpdateState::RollbackStarted) => Update::Going,
+        Some(UpdateState::Completed) => Update::Settled,
+        // Settled in Swarm's eyes; what was asked for did not come about ([7], [8]).
+        Some(UpdateState::Paused | UpdateState::RollbackPaused | UpdateState::RollbackCompleted) => {
+            Update::Failed(status.message.clone())
+        }
+    }
+}
+
+/// The ports that a stack publishes on this host, as (container's, host's); those of the service `app`
+/// come first. None when Docker does not answer: the health check then says so.
+pub(super) fn published(docker: &Docker, stack: &str) -> Vec<(u16, u16)> {
+    let (Ok(services), Ok(tasks)) = (docker.services(), docker.tasks()) else { return Vec::new() };
+    let mut own: Vec<Service> = services.into_iter().filter(|service| belongs(service, stack)).collect();
+    let front = format!("{stack}_app");
+    own.sort_by_key(|service| service.spec.name != front);
+    let running = |service: &Service| {
+        let id = service.id.clone();
+        tasks.iter().filter(move |task| task.service_id == id && task.status.state == TaskState::Running)
+    };
+    own.iter()
+        .flat_map(|service| {
+            running(service).flat_map(|task| &task.status.port_status.ports).chain(&service.endpoint.ports)
+        })
+        .filter(|port| port.published_port != 0)
+        .map(|port| (port.target_port, port.published_port))
+        .collect()
+}

@@ -1,0 +1,224 @@
+//! A stack as Docker will have it: the compose files merged and interpolated by `docker stack config`,
+//! with the labels that abra would set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ccci_core::docker::Docker;
+use ccci_core::process::ProcessError;
+use ccci_core::substrate::{Kind, Object};
+use serde_json::{Map, Value, json};
+
+use crate::engine::EngineError;
+
+/// The length of a secret whose `# length=` is missing, as abra has it.
+const SECRET_LENGTH: usize = 32;
+
+/// A resolved stack.
+#[derive(Debug)]
+pub(super) struct Stack(Value);
+
+impl Stack {
+    /// Merges and interpolates; Docker's own loader does it.
+    ///
+    /// # Errors
+    /// What Docker says about the files.
+    pub(super) fn resolve(
+        docker: &Docker,
+        files: &[PathBuf],
+        vars: &BTreeMap<String, String>,
+    ) -> Result<Self, EngineError> {
+        if let Some(missing) = files.iter().find(|file| !file.is_file()) {
+            return Err(EngineError::Recipe(format!(
+                "the recipe has no {}",
+                missing.file_name().unwrap_or_default().display()
+            )));
+        }
+        let args = files.iter().flat_map(|file| ["--compose-file".to_owned(), file.display().to_string()]);
+        let job = docker.job(["stack", "config"]).args(args).env(vars).timeout(Duration::from_secs(60)).capture();
+        let dir = files.first().and_then(|file| file.parent());
+        let job = dir.map_or(job.clone(), |dir| job.dir(dir));
+        let mut said = Vec::new();
+        let done = job.run_ok(&mut |line| said.push(line.to_owned())).map_err(|error| match error {
+            // The first two are about this host's docker program, the rest about the recipe's files.
+            ProcessError::Start { .. } | ProcessError::Watch { .. } => EngineError::Host(error.to_string()),
+            ProcessError::Failed { .. } if error.to_string().contains("is not a docker command") => EngineError::Host(
+                "the docker program is too old: `docker stack config` came with version 25".to_owned(),
+            ),
+            ProcessError::Failed { .. } => {
+                EngineError::Recipe(format!("Docker does not accept the compose files: {error}"))
+            }
+        })?;
+        let text = String::from_utf8_lossy(&done.stdout);
+        let value = serde_saphyr::from_str(&text);
+        value
+            .map(Self)
+            .map_err(|error| EngineError::Host(format!("cannot read what `docker stack config` printed: {error}")))
+    }
+
+    fn services(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.get("services").and_then(Value::as_object).into_iter().flatten()
+    }
+
+    /// Every image, once.
+    pub(super) fn images(&self) -> BTreeSet<String> {
+        self.services().filter_map(|(_, service)| Some(service.get("image")?.as_str()?.to_owned())).collect()
+    }
+
+    /// Adds the labels by which the deployed commit is known again.
+    pub(super) fn label(&mut self, stack: &str, commit: &str) {
+        let Some(services) = self.0.get_mut("services").and_then(Value::as_object_mut) else { return };
+        for service in services.values_mut().filter_map(Value::as_object_mut) {
+            let deploy = service.entry("deploy").or_insert_with(|| json!({}));
+            let Some(deploy) = deploy.as_object_mut() else { continue };
+            let labels = deploy.entry("labels").or_insert_with(|| json!({}));
+            if let Some(labels) = labels.as_object_mut() {
+                labels.insert(format!("coop-cloud.{stack}.chaos"), json!("true"));
+                labels.insert(chaos_version(stack), json!(commit));
+            }
+        }
+    }
+
+    /// What a deploy of it will make.
+    pub(super) fn objects(&self, stack: &str) -> Vec<Object> {
+        let mut objects: Vec<Object> =
+            self.services().map(|(name, _)| object(Kind::Service, format!("{stack}_{name}"))).collect();
+        for (section, kind) in [
+            ("networks", Kind::Network),
+            ("volumes", Kind::Volume),
+            ("secrets", Kind::Secret),
+            ("configs", Kind::Config),
+        ] {
+            for (key, value) in self.0.get(section).and_then(Value::as_object).into_iter().flatten() {
+                if value.get("external").is_some_and(|external| external != &json!(false)) {
+                    continue;
+                }
+                let name =
+                    value.get("name").and_then(Value::as_str).map_or_else(|| format!("{stack}_{key}"), str::to_owned);
+                objects.push(object(kind, name));
+            }
+        }
+        objects
+    }
+
+    /// The file to deploy. JSON is YAML; a `$` is doubled, as Docker interpolates again.
+    pub(super) fn text(&self) -> String {
+        let mut value = self.0.clone();
+        // `docker stack config` prints the project's name, which `docker stack deploy` does not know.
+        if let Some(top) = value.as_object_mut() {
+            top.remove("name");
+            top.entry("version").or_insert_with(|| json!("3.8"));
+        }
+        double_dollars(&mut value);
+        value.to_string()
+    }
+}
+
+fn object(kind: Kind, name: String) -> Object {
+    Object { kind, name, id: String::new() }
+}
+
+/// The label with the deployed commit.
+pub(super) fn chaos_version(stack: &str) -> String {
+    format!("coop-cloud.{stack}.chaos-version")
+}
+
+fn double_dollars(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = text.replace('$', "$$"),
+        Value::Array(items) => items.iter_mut().for_each(double_dollars),
+        Value::Object(map) => {
+            let entries = std::mem::take(map);
+            *map = entries
+                .into_iter()
+                .map(|(key, mut value)| {
+                    double_dollars(&mut value);
+                    (key, value)
+                })
+                .collect::<Map<_, _>>();
+        }
+        _ => {}
+    }
+}
+
+/// A secret to generate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Secret {
+    pub(super) name: String,
+    pub(super) length: usize,
+}
+
+/// The secrets that an env file asks for: `SECRET_<NAME>_VERSION=v1 # length=32`.
+pub(super) fn secrets(env: &str, stack: &str) -> Vec<Secret> {
+    let mut found = Vec::new();
+    for line in env.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let Some((key, rest)) = line.split_once('=') else { continue };
+        let key = key.trim().trim_start_matches("export ");
+        let Some(name) = key.strip_prefix("SECRET_").and_then(|key| key.strip_suffix("_VERSION")) else { continue };
+        let (value, comment) = rest.split_once('#').unwrap_or((rest, ""));
+        let version = value.trim().trim_matches(['"', '\'']);
+        let length = comment.split_whitespace().find_map(|word| word.strip_prefix("length=")?.parse().ok());
+        found.push(Secret {
+            name: format!("{stack}_{}_{version}", name.to_lowercase()),
+            length: length.unwrap_or(SECRET_LENGTH),
+        });
+    }
+    found
+}
+
+/// Whose fault a refused deploy is.
+pub(super) fn refused(error: &str) -> EngineError {
+    // A shared network is the host's to make; everything else that is refused is in the files.
+    if error.contains("is declared as external, but could not be found") && error.contains("network") {
+        EngineError::Host(format!(
+            "{error}: make the network (docker network create --driver overlay --attachable NAME)"
+        ))
+    } else {
+        EngineError::Recipe(error.to_owned())
+    }
+}
+
+/// Whose fault an image is that was not had.
+pub(super) fn not_pulled(image: &str, error: &str) -> EngineError {
+    let unknown = [
+        "manifest unknown",
+        "not found",
+        "repository does not exist",
+        "pull access denied",
+        "invalid reference format",
+    ];
+    if unknown.iter().any(|words| error.contains(words)) {
+        EngineError::Recipe(format!("image {image} cannot be had: {error}"))
+    } else {
+        EngineError::Host(format!("image {image} cannot be pulled now: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_as_abra_writes_them() {
+        let env =
+            "SECRET_DB_PASSWORD_VERSION=v1 # length=20\n#SECRET_OFF_VERSION=v1\nSECRET_KEY_VERSION=\"v2\"\nOTHER=1";
+        let found = secrets(env, "s");
+        assert_eq!(found[0], Secret { name: "s_db_password_v1".into(), length: 20 });
+        assert_eq!(found[1], Secret { name: "s_key_v2".into(), length: 32 });
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn the_file_to_deploy_is_not_interpolated_twice() {
+        let mut stack = Stack(
+            json!({"name": "x", "services": {"app": {"image": "a", "environment": {"P": "a$b"}}}, "networks": {"proxy": {"external": true}, "own": {}}}),
+        );
+        stack.label("s", "c0ffee");
+        let text = stack.text();
+        assert!(text.contains("a$$b") && !text.contains("\"name\""), "{text}");
+        assert!(text.contains("coop-cloud.s.chaos-version"), "{text}");
+        let names: Vec<_> = stack.objects("s").into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["s_app", "s_own"]);
+    }
+}

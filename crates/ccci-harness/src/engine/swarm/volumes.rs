@@ -1,0 +1,101 @@
+//! Backup and restore of a stack's volumes for the engine without abra: a tar per volume, read and
+//! written where the daemon keeps it, which needs the daemon on this host and its owner's rights.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use ccci_core::docker::Docker;
+use ccci_core::docker::answers::{STACK_LABEL, Service, Volume};
+use ccci_core::docker::events::Event;
+use ccci_core::lifetime::clock::Deadline;
+use jiff::Timestamp;
+
+use crate::engine::{Archive, EngineError, tarball};
+
+/// How long the services may take to stop for a restore.
+const STOP: Duration = Duration::from_secs(120);
+
+/// The stack's volumes.
+///
+/// # Errors
+/// [`EngineError::Host`] when Docker does not answer.
+pub(super) fn of(docker: &Docker, stack: &str) -> Result<Vec<Volume>, EngineError> {
+    let all = docker.volumes()?;
+    Ok(all.into_iter().filter(|volume| volume.labels.get(STACK_LABEL).is_some_and(|label| label == stack)).collect())
+}
+
+/// Saves every volume.
+///
+/// # Errors
+/// [`EngineError`].
+pub(super) fn save(docker: &Docker, stack: &str, dir: &Path) -> Result<Archive, EngineError> {
+    fs::create_dir_all(dir).map_err(|error| EngineError::Host(format!("cannot create {}: {error}", dir.display())))?;
+    let mut files = BTreeMap::new();
+    for volume in of(docker, stack)? {
+        let file = dir.join(format!("{}.tar", volume.name));
+        tarball::pack(Path::new(&volume.mountpoint), &file).map_err(|error| failed("save", &volume, &error))?;
+        files.insert(volume.name, file);
+    }
+    Ok(Archive { files })
+}
+
+/// Stops the services, puts the volumes back, starts the services again.
+///
+/// # Errors
+/// [`EngineError`].
+pub(super) fn put_back(docker: &Docker, stack: &str, archive: &Archive) -> Result<(), EngineError> {
+    let services: Vec<Service> = docker.services()?;
+    let own: Vec<(String, u64)> = services
+        .iter()
+        .filter(|service| service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack))
+        .filter_map(|service| Some((service.spec.name.clone(), service.spec.mode.replicated.as_ref()?.replicas)))
+        .collect();
+    scale(docker, own.iter().map(|(name, _)| (name, 0)))?;
+    wait_until_stopped(docker, stack)?;
+    for volume in of(docker, stack)? {
+        if let Some(file) = archive.files.get(&volume.name) {
+            tarball::unpack(file, Path::new(&volume.mountpoint)).map_err(|error| failed("restore", &volume, &error))?;
+        }
+    }
+    scale(docker, own.iter().map(|(name, replicas)| (name, *replicas)))
+}
+
+fn scale<'name>(docker: &Docker, to: impl Iterator<Item = (&'name String, u64)>) -> Result<(), EngineError> {
+    let wanted = to.map(|(name, replicas)| format!("{name}={replicas}"));
+    let job = docker.job(["service", "scale", "--detach"]).args(wanted).timeout(Duration::from_secs(60));
+    job.run_ok(&mut |_| {}).map(drop).map_err(|error| EngineError::Host(error.to_string()))
+}
+
+fn wait_until_stopped(docker: &Docker, stack: &str) -> Result<(), EngineError> {
+    let until = Deadline::after(STOP);
+    loop {
+        let since = Timestamp::now();
+        let containers = docker.containers()?;
+        let left = containers
+            .iter()
+            .filter(|container| {
+                container.state == "running" && container.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
+            })
+            .count();
+        if left == 0 {
+            return Ok(());
+        }
+        if until.passed() {
+            return Err(EngineError::Recipe(format!("{left} containers did not stop for the restore")));
+        }
+        docker.wait_for_change(&[Event::Container], since, until.left().min(Duration::from_secs(5)))?;
+    }
+}
+
+fn failed(doing: &str, volume: &Volume, error: &io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => EngineError::Host(format!(
+            "cannot {doing} volume {} at {}: {error}; without abra this needs a daemon on this host, and root",
+            volume.name, volume.mountpoint
+        )),
+        _ => EngineError::Recipe(format!("cannot {doing} volume {}: {error}", volume.name)),
+    }
+}

@@ -1,0 +1,125 @@
+//! Looking: apps in every substrate, lock files, run directories. Nothing is changed here.
+//!
+//! A source that cannot be read is written down as such. It is never an empty list, because then an
+//! orphan would look like a clean host, and a live app's leftovers like nobody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ccci_core::config::Places;
+use ccci_core::name::{BaseDomain, Domain, LockName};
+use ccci_core::process::tagged::{self, DOMAIN_VAR};
+use ccci_core::rundir::file;
+use ccci_core::substrate::Substrate;
+
+/// A lock file of ours, or something that has its name.
+#[derive(Debug, Clone)]
+pub(crate) struct LockFile {
+    pub(crate) name: LockName,
+    pub(crate) path: PathBuf,
+    /// What it is, if it is no regular file.
+    pub(crate) oddity: Option<&'static str>,
+}
+
+/// A run's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct RunDirectory {
+    pub(crate) path: PathBuf,
+    pub(crate) modified: SystemTime,
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Every app of ours, with the substrates that know of it.
+    pub(crate) apps: BTreeMap<Domain, BTreeSet<&'static str>>,
+    pub(crate) locks: Vec<LockFile>,
+    /// Guards of which processes still run.
+    pub(crate) guards: BTreeSet<String>,
+    pub(crate) runs: Vec<RunDirectory>,
+    /// Sources of apps that could not be read, with the reason.
+    pub(crate) unreadable: Vec<String>,
+    /// Why the lock directory could not be read. Without it nobody can be asked who is alive.
+    pub(crate) no_locks: Option<String>,
+    /// Why the run directories could not be read.
+    pub(crate) no_runs: Option<String>,
+}
+
+/// Looks at everything once.
+pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Substrate>]) -> Survey {
+    let mut survey = Survey::default();
+    for substrate in substrates {
+        match substrate.apps(base) {
+            Ok(apps) => {
+                for app in apps {
+                    survey.apps.entry(app).or_default().insert(substrate.name());
+                }
+            }
+            Err(error) => survey.unreadable.push(format!("{}: {error}", substrate.name())),
+        }
+    }
+    // What a killed run left running counts as an app of its domain: it may be all that is left.
+    match tagged::values_of(DOMAIN_VAR) {
+        Ok(names) => {
+            for name in names {
+                match Domain::parse(&name, base) {
+                    Some(domain) => drop(survey.apps.entry(domain).or_default().insert("processes")),
+                    None => drop(survey.guards.insert(name)),
+                }
+            }
+        }
+        Err(error) => survey.unreadable.push(format!("/proc: {error}")),
+    }
+    match lock_files(&places.lock_dir, base) {
+        Ok(locks) => survey.locks = locks,
+        Err(error) => survey.no_locks = Some(format!("lock directory {}: {error}", places.lock_dir.display())),
+    }
+    match run_directories(&places.runs_dir) {
+        Ok(runs) => survey.runs = runs,
+        Err(error) => survey.no_runs = Some(format!("run directories {}: {error}", places.runs_dir.display())),
+    }
+    survey
+}
+
+fn lock_files(dir: &Path, base: &BaseDomain) -> io::Result<Vec<LockFile>> {
+    let mut locks = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // What does not parse is not ours: not even looked at.
+        let Some(name) = LockName::parse(&entry.file_name().to_string_lossy(), base) else { continue };
+        let kind = entry.file_type()?;
+        let oddity = if kind.is_file() {
+            None
+        } else if kind.is_symlink() {
+            Some("a symlink")
+        } else if kind.is_dir() {
+            Some("a directory")
+        } else {
+            Some("no regular file")
+        };
+        locks.push(LockFile { name, path: entry.path(), oddity });
+    }
+    locks.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(locks)
+}
+
+fn run_directories(dir: &Path) -> io::Result<Vec<RunDirectory>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut runs = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        // A directory without a plan in it is not ours to remove.
+        if let Ok(plan) = fs::symlink_metadata(path.join(file::RUN)) {
+            let results = fs::symlink_metadata(path.join(file::RESULTS)).unwrap_or(plan);
+            runs.push(RunDirectory { modified: results.modified()?, path });
+        }
+    }
+    runs.sort_by_key(|run| run.modified);
+    Ok(runs)
+}

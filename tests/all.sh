@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Everything that must hold: lint, unit tests, the suites of real processes and real locks, the try-out.
+# Installs what it needs and a bare Debian lacks; `.ci/run` is this and nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s (+%ds)\n' "$*" "$SECONDS"; }
+
+step "tools"
+tests/tools.sh
+
+step "lint"
+cargo run --quiet --package ccci-lint -- repo
+
+step "documentation"
+RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+
+step "tests"
+cargo build --quiet --workspace --bins
+cargo test --workspace
+
+step "protections: each is switched off once, and its test must fail"
+tests/mutations.sh
+
+step "try-out"
+tests/try.sh

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The first process of the namespaces that up.sh makes: says who it is, starts dockerd, collects orphans.
+# DIR/init.pid has its pid and start time, both as the machine sees them: down.sh ends it by them.
+set -euo pipefail
+
+dir=$1
+# /proc is still the machine's here, so this is our pid as the machine sees it.
+stat=$(</proc/self/stat)
+rest=${stat##*) }
+read -ra fields <<<"$rest"
+echo "${stat%% *} ${fields[19]}" >"$dir/init.pid"
+echo "${stat%% *}" >"$dir/ready"
+
+mount -t proc proc /proc
+# containerd and the plugins keep their sockets under /run; the machine's own must not be met there.
+mount -t tmpfs tmpfs /run
+ip link set lo up
+
+dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/docker.pid" \
+	--host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/ccci-test-$(basename "$dir")" &
+daemon=$!
+trap 'kill -TERM "$daemon"' TERM
+# A signal ends `wait` early; the second one waits for the daemon's own end.
+wait "$daemon" || wait "$daemon" || true

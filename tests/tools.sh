@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs the outside tools of lint and tests where they are missing: Debian's packages where there is
+# apt and we are root, else it says what to install.
+set -euo pipefail
+
+declare -A package=(
+  [git]=git [shellcheck]=shellcheck [shfmt]=shfmt [yamllint]=yamllint [python3]=python3 [setsid]=util-linux [bash]=bash
+)
+missing=()
+for tool in "${!package[@]}"; do
+  command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
+done
+# The pytest that counts is the one of the python3 on PATH.
+pytest=
+python3 -m pytest --version >/dev/null 2>&1 || pytest=1
+
+if ((${#missing[@]})) || [[ $pytest ]]; then
+  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+    echo "please install: ${missing[*]} ${pytest:+pytest for python3}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  if ((${#missing[@]})); then
+    apt-get update -qq
+    apt-get install -y -qq "${missing[@]}" >/dev/null
+  fi
+  if ! python3 -m pytest --version >/dev/null 2>&1; then
+    apt-get install -y -qq python3-pytest >/dev/null || true
+    python3 -m pytest --version >/dev/null 2>&1 || python3 -m pip install --quiet pytest
+  fi
+fi
