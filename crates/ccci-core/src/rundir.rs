@@ -41,6 +41,8 @@ pub mod file {
     pub const EVENTS: &str = "events.jsonl";
     /// What will be created, a line each.
     pub const PLANNED: &str = "planned.jsonl";
+    /// What teardown removed so far, a line each.
+    pub const REMOVED: &str = "removed.jsonl";
     /// What teardown did.
     pub const RECEIPT: &str = "receipt.json";
     /// What a reap before the run did.

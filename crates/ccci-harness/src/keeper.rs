@@ -328,7 +328,7 @@ impl Keeper {
     /// The environment for our own parts: what we were given, less what concerns the keeper alone and
     /// less a tag of ours that a caller may have set.
     fn part_env(&self) -> impl Iterator<Item = (OsString, OsString)> + use<> {
-        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
+        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::LOCK_VAR, tagged::DOMAIN_VAR];
         let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST".into(), host.into()));
         std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own)).chain(docker)
     }

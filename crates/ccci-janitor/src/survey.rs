@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use ccci_core::config::Places;
 use ccci_core::name::{BaseDomain, Domain, LockName};
-use ccci_core::process::tagged::{self, DOMAIN_VAR};
+use ccci_core::process::tagged::{self, LOCK_VAR};
 use ccci_core::rundir::file;
 use ccci_core::substrate::Substrate;
 
@@ -62,12 +62,13 @@ pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Sub
         }
     }
     // What a killed run left running counts as an app of its domain: it may be all that is left.
-    match tagged::values_of(DOMAIN_VAR) {
-        Ok(names) => {
-            for name in names {
-                match Domain::parse(&name, base) {
-                    Some(domain) => drop(survey.apps.entry(domain).or_default().insert("processes")),
-                    None => drop(survey.guards.insert(name)),
+    match tagged::values_of(LOCK_VAR) {
+        Ok(locks) => {
+            for lock in locks.iter().filter_map(|lock| Path::new(lock).strip_prefix(&places.lock_dir).ok()) {
+                match LockName::parse(&lock.to_string_lossy(), base) {
+                    Some(LockName::App(domain)) => drop(survey.apps.entry(domain).or_default().insert("processes")),
+                    Some(LockName::Guard(guard)) => drop(survey.guards.insert(guard.to_string())),
+                    None => {}
                 }
             }
         }

@@ -131,8 +131,15 @@ impl Sweep<'_> {
         }
         let Some(lock) = self.ask_the_lock(&at, true) else { return };
         let budget = self.until.left().min(self.settings.teardown_budget).max(Duration::from_secs(1));
-        let receipt =
-            take_down(&lock, &self.substrates, domain, &Tag::Domain(domain.to_string()), Duration::ZERO, budget);
+        let receipt = take_down(
+            &lock,
+            &self.substrates,
+            domain,
+            &Tag::Lock(at.path().to_owned()),
+            Duration::ZERO,
+            budget,
+            &mut |_| {},
+        );
         let domain_name = domain.to_string();
         let clean = receipt.is_clean();
         self.memory.note(domain, clean, SystemTime::now());
@@ -167,7 +174,7 @@ impl Sweep<'_> {
         if let LockName::Guard(guard) = name {
             if !self.options.dry_run
                 && survey.guards.contains(guard.as_str())
-                && let Err(error) = tagged::end_all(&Tag::Domain(guard.to_string()), Duration::ZERO)
+                && let Err(error) = tagged::end_all(&Tag::Lock(at.path().to_owned()), Duration::ZERO)
             {
                 return self.found(Finding::Skipped { what: name.to_string(), why: error.to_string() });
             }

@@ -1,11 +1,15 @@
 //! Finding and killing what a run started, by the variables in its environment.
 //!
 //! A group kill misses what called `setsid` ([pgid]), and a SIGKILLed harness leaves children that go
-//! on working ([E7]). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_APP_DOMAIN` in
-//! its environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
+//! on working ([E7]). Every process that a run starts carries `CCCI_LOCK` and `CCCI_RUN_ID` in its
+//! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`. The
+//! lock's path is the unit of ownership: a guard of the same name under another lock directory is
+//! somebody else's.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
@@ -19,7 +23,9 @@ use crate::weaken::{self, Protection};
 
 /// The variable with the run's id.
 pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
-/// The variable with the domain, or the guard's name.
+/// The variable with the path of the lock that the run holds.
+pub const LOCK_VAR: &str = "CCCI_LOCK";
+/// The variable with the domain, or the guard's name, for tests and hooks.
 pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
 /// Environments beyond this are read in part.
 const MAX_ENVIRON: u64 = 1 << 20;
@@ -31,29 +37,28 @@ pub enum Tag {
     Run {
         /// Its id.
         run_id: String,
-        /// Its domain or guard name.
-        domain: String,
+        /// The lock that it holds.
+        lock: PathBuf,
     },
-    /// Those of any run of a domain. Only its lock's holder may ask, before it starts anything.
-    Domain(String),
+    /// Those of any run under a lock. Only who holds it may ask, before it starts anything.
+    Lock(PathBuf),
     /// Those that carry this variable with this value, whichever run started them.
     Variable(&'static str, String),
 }
 
 impl Tag {
     fn matches(&self, environ: &[u8]) -> bool {
-        let has = |key: &str, value: &str| {
-            environ.split(|byte| *byte == 0).any(|entry| {
-                entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
-            })
+        let has = |key: &str, value: &[u8]| {
+            environ
+                .split(|byte| *byte == 0)
+                .any(|entry| entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value))
         };
         match self {
-            Self::Run { run_id, domain } => has(RUN_ID_VAR, run_id) && has(DOMAIN_VAR, domain),
-            // A step that only sets CCCI_APP_DOMAIN by hand is no run's process.
-            Self::Domain(domain) => {
-                has(DOMAIN_VAR, domain) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
+            Self::Run { run_id, lock } => {
+                has(RUN_ID_VAR, run_id.as_bytes()) && has(LOCK_VAR, lock.as_os_str().as_bytes())
             }
-            Self::Variable(key, value) => has(key, value),
+            Self::Lock(lock) => has(LOCK_VAR, lock.as_os_str().as_bytes()),
+            Self::Variable(key, value) => has(key, value.as_bytes()),
         }
     }
 }
@@ -251,19 +256,19 @@ mod tests {
 
     #[test]
     fn tags_match_whole_values_only() {
-        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_APP_DOMAIN=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
-        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), domain: domain.into() }.matches(environ);
-        assert!(run("12", "hell-012345.ci"));
-        assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
-        assert!(Tag::Domain("hell-012345.ci".into()).matches(environ));
-        assert!(!Tag::Domain("hell-012345.ci".into()).matches(b"CCCI_APP_DOMAIN=hell-012345.ci\0"));
+        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=/l/a.lock\0X=CCCI_RUN_ID=13\0";
+        let run = |id: &str, lock: &str| Tag::Run { run_id: id.into(), lock: lock.into() }.matches(environ);
+        assert!(run("12", "/l/a.lock"));
+        assert!(!run("1", "/l/a.lock") && !run("13", "/l/a.lock") && !run("12", "/l/a.loc"));
+        assert!(Tag::Lock("/l/a.lock".into()).matches(environ));
+        assert!(!Tag::Lock("/l/b.lock".into()).matches(environ));
         assert!(Tag::Variable("X", "CCCI_RUN_ID=13".into()).matches(environ));
     }
 
     #[test]
     fn a_process_that_left_its_group_is_found_and_killed() {
-        let domain = format!("t-{}", std::process::id());
-        let tag = Tag::Run { run_id: "r".into(), domain: domain.clone() };
+        let lock = format!("/t-{}", std::process::id());
+        let tag = Tag::Run { run_id: "r".into(), lock: lock.clone().into() };
         // The fifo tells that both have left the group before the leader ends and the group is killed.
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");
@@ -271,7 +276,7 @@ mod tests {
         let leave = "setsid sh -c 'trap \"\" TERM; echo up >\"$FIFO\"; exec sleep 60' & read up <\"$FIFO\"";
         let job = super::super::Job::new("/bin/sh")
             .args(["-c", &format!("{leave}; {leave}")])
-            .env([(RUN_ID_VAR, "r"), (DOMAIN_VAR, domain.as_str())])
+            .env([(RUN_ID_VAR, "r"), (LOCK_VAR, lock.as_str())])
             .env([("FIFO", &fifo)]);
         job.run(&mut |_| {}).unwrap();
         let ended = end_all(&tag, Duration::from_millis(100)).unwrap();

@@ -145,8 +145,8 @@ impl App {
     }
 
     pub(crate) fn take_down_by(&self, substrate: Box<dyn Substrate>, budget: Duration) -> Receipt {
-        let tag = Tag::Domain(self.domain.to_string());
-        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget)
+        let tag = Tag::Lock(self.lock.at().path().to_owned());
+        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget, &mut |_| {})
     }
 
     /// What Docker's own program shows of the stack: not our code, and by nothing but the name.

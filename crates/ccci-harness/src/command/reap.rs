@@ -29,9 +29,16 @@ pub(crate) fn main(reap: &Reap, config: Option<&Path>) -> anyhow::Result<ExitCod
     let _deaf = Signals::listen()?;
     let at = LockPath::new(&places.lock_dir, LockName::App(domain.clone()));
     let Some(lock) = at.try_acquire(true)? else { anyhow::bail!("{} cannot be locked", at.path().display()) };
-    let tag = Tag::Domain(domain.to_string());
-    let receipt =
-        take_down(&lock, &substrate::available(&places), &domain, &tag, Duration::ZERO, settings.teardown_budget);
+    let tag = Tag::Lock(at.path().to_owned());
+    let receipt = take_down(
+        &lock,
+        &substrate::available(&places),
+        &domain,
+        &tag,
+        Duration::ZERO,
+        settings.teardown_budget,
+        &mut |_| {},
+    );
     lock.release()?;
     if reap.output.json {
         super::print_json(&receipt)?;
