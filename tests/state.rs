@@ -1,5 +1,7 @@
 //! State: what a run knows is its own, what it shares is under the lock, and bad input is said plainly.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
