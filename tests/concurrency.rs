@@ -1,7 +1,5 @@
 //! Locks: runs of one domain exclude each other, runs of different ones do not, and nothing steals.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 

@@ -1,7 +1,5 @@
 //! `guard`: the same lock, clock and funnel for anybody's command.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,7 +1,5 @@
 //! Lifetimes: who dies when, and that the app never outlives its run.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use ccci_tests::host::{self, Host};
 use ccci_tests::moment::{self, Moment, slow_to_stop};
 use ccci_tests::process::{self, wait_gone};

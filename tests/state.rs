@@ -228,7 +228,7 @@ fn a_wrong_key_in_recipe_toml_is_named_with_file_line_and_the_nearest() {
 fn a_test_folder_that_cannot_be_read_is_named() {
     let host = Host::new();
     let folder = host.folder("hello");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o0)).unwrap();
     let run = host.run().under(&host::NO_PRIVILEGES).end().expect_clean(2);
     assert!(run.log().contains(&format!("cannot read the test folder {}", folder.path().display())), "{}", run.log());
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
