@@ -348,3 +348,21 @@ fn a_wrapper_shell_passes_every_end_on() {
         host.run().shell(shell).end().expect_clean(1);
     }
 }
+
+#[test]
+fn a_test_inherits_neither_the_lock_nor_a_blocked_or_ignored_signal() {
+    let host = Host::new();
+    let seen = host.path("seen");
+    let look = format!("ls -l /proc/$$/fd >'{0}'; grep '^Sig[BI]' /proc/$$/status >>'{0}'", seen.display());
+    let _folder = host.folder("hello").script("test_install.sh", &look);
+    let _run = host.run().args(["--stages", "install"]).end().expect_clean(0);
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(!seen.contains(".lock"), "it could keep the lock: {seen}");
+    let set = |name: &str| {
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    assert_eq!(set("SigBlk:"), 0, "a blocked mask is inherited: {seen}");
+    let (pipe, term) = (1 << (13 - 1), 1 << (15 - 1));
+    assert_eq!(set("SigIgn:") & (pipe | term), 0, "{seen}");
+}

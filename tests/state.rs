@@ -311,3 +311,18 @@ fn a_cancel_on_a_full_disk_still_tears_down() {
     assert_ne!(ended.code, 0);
     host.assert_clean();
 }
+
+#[test]
+fn what_will_be_created_is_written_down_before_it_is() {
+    // [48]: the step after a creation raised before the list in memory knew of it.
+    let host = Host::new();
+    let held = Moment::PreInstall.prepare(&host);
+    let step = held.start(&host);
+    assert_eq!(host.service("app"), [] as [i32; 0], "nothing is deployed yet");
+    let planned = fs::read_to_string(step.run_dir().join("planned.jsonl")).unwrap();
+    for kind in ["env_file", "app_dir", "service", "volume", "secret"] {
+        assert!(planned.contains(&format!("\"kind\":\"{kind}\"")), "no {kind} in {planned}");
+    }
+    held.open();
+    step.end().expect_clean(0);
+}
