@@ -82,14 +82,16 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
     for residue in &receipt.residue {
         console.say(&format!("!! left over: {}: {}", residue.what, residue.why));
     }
-    let written = dir.write_json(receipt_file, &receipt);
+    // Another reaper could not write it either; how this one ended says whether anything is left.
+    if let Err(error) = dir.write_json(receipt_file, &receipt) {
+        console.say(&format!("!! there is no receipt: {error}"));
+    }
     if parent_gone(Pid::from_raw(plan.keeper)) {
         orphaned(&plan, &dir, lock, receipt.is_clean(), &mut console)?;
     } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
         // The keeper's share is of the file that somebody removed: this one is ours alone to give up.
         regained.release()?;
     }
-    written?;
     Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
 }
 
