@@ -176,6 +176,26 @@ pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
     Ok(values)
 }
 
+/// The domains and guard names that processes of runs carry, live ones of both variables: a process
+/// that only has [`DOMAIN_VAR`] is no run's, and no run's end would end it.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn domains() -> io::Result<BTreeSet<String>> {
+    let mut domains = BTreeSet::new();
+    for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
+        let environ = environ(pid).unwrap_or_default();
+        let value = |key: &str| {
+            let mut entries = environ.split(|byte| *byte == 0);
+            entries.find_map(|entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
+        };
+        if let (Some(domain), Some(_)) = (value(DOMAIN_VAR), value(RUN_ID_VAR)) {
+            domains.insert(String::from_utf8_lossy(domain).into_owned());
+        }
+    }
+    Ok(domains)
+}
+
 /// Sends `signal` to every process that carries `tag`, once.
 ///
 /// # Errors
