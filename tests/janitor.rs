@@ -3,6 +3,8 @@
 //! The negative control of the survey that fails closed, of exact names and of the lock itself is in
 //! the mutation table (`mutations.rs`).
 
+#![expect(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -190,9 +192,8 @@ fn a_live_run_whose_lock_file_was_unlinked_keeps_its_app() {
 #[test]
 fn a_lock_held_for_twice_its_deadline_is_reported_and_not_stolen() {
     let host = Host::new();
-    host.settings("teardown_budget = \"1s\"\ngrace = \"1s\"\n");
     let held = Moment::Install.prepare(&host);
-    let step = held.launch(&host).args(["--deadline", "1h"]).start();
+    let step = held.launch(&host).args(["--deadline", "1h"]).env("STAGES", "install").start();
     held.reached(&step);
     let lock = host.app_lock();
     let before = host.service("app");
@@ -227,17 +228,50 @@ fn a_free_lock_file_without_an_app_is_removed() {
 }
 
 #[test]
-fn a_lock_file_that_is_unlinked_under_the_probe_is_skipped() {
+fn a_lock_on_a_file_that_was_unlinked_protects_nobody() {
     let host = orphaned();
-    // The janitor opens the file and stands still before it locks it; meanwhile the file goes.
     let lock = host.app_lock();
-    let holder = host.command(&["flock", lock.path().to_str().unwrap(), "sleep", "1000"]).start();
-    host::until("somebody holds the lock", || (!host.kernel_on(&lock).is_empty()).then_some(()));
+    let held = OpenOptions::new().read(true).write(true).open(lock.path()).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    Swept::of(&host, &[], 0).only("live");
     fs::remove_file(lock.path()).unwrap();
     // What is held is a file that nobody finds any more, and no run is alive: an orphan.
     Swept::of(&host, &[], 0).only("reaped");
-    assert!(!lock.path().exists());
-    drop(holder);
+    host.assert_clean();
+}
+
+#[test]
+fn lock_files_that_come_and_go_under_the_probe_confuse_nobody() {
+    let host = orphaned();
+    let lock = host.app_lock();
+    let script = format!("while :; do rm -f '{0}'; : >'{0}'; done", lock.path().display());
+    let churn = host.command(&["sh", "-c", &script]).start();
+    for _ in 0..20 {
+        // Whatever it finds, it neither fails nor reaps twice.
+        let swept = sweep(&host, &[]).end().expect(0).json();
+        assert_eq!(swept["unreadable"], serde_json::json!([]));
+    }
+    // The loop, and then the step's shell that waits for it.
+    for process in host.processes().iter().rev() {
+        process::signal(process.pid, Signal::SIGKILL);
+        assert!(process::wait_gone(process.pid, host::limit()));
+    }
+    drop(churn);
+    drop(Swept::of(&host, &[], 0));
+    host.assert_clean();
+}
+
+#[test]
+fn another_installations_live_run_is_somebody_elses() {
+    let (host, other) = (Host::new(), Host::new());
+    let held = Moment::Install.prepare(&other);
+    let step = held.start(&other);
+    let before: Vec<_> = other.processes().iter().map(|process| process.pid).collect();
+    assert_eq!(Swept::of(&host, &[], 0).kinds(), [""; 0]);
+    let after: Vec<_> = other.processes().iter().map(|process| process.pid).collect();
+    assert_eq!(after, before);
+    held.open();
+    step.end().expect_clean(0);
 }
 
 #[test]
@@ -443,8 +477,11 @@ fn run_directories_go_by_age_and_count_and_a_waiting_runs_stays() {
 fn two_janitors_at_once_and_exactly_one_reaps() {
     let host = Host::new();
     for round in 0..4 {
-        // A service that takes its time to stop, so that the second janitor finds the first at work.
-        leave_orphan(&host);
+        let gate = host.gate(&format!("up{round}"));
+        let _folder = host.folder("hello").script("test_install.sh", &gate.pass());
+        let mut step = host.run().start();
+        gate.reached();
+        abandon(&mut step);
         let both = [sweep(&host, &[]).start(), sweep(&host, &[]).start()];
         let swept: Vec<Value> = both.into_iter().map(|step| step.end().expect(0).json()).collect();
         let reaped = swept.iter().flat_map(|json| json["findings"].as_array().unwrap());

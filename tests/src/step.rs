@@ -299,6 +299,11 @@ impl<'host> Step<'host> {
     /// Cancels it as Drone does: SIGKILL to the shell, and workspace and home deleted at once.
     pub fn cancel(&mut self) {
         self.kill_shell();
+        self.delete_workspace();
+    }
+
+    /// Deletes workspace and home.
+    pub fn delete_workspace(&self) {
         fs::remove_dir_all(self.dir.join("workspace")).unwrap();
     }
 
@@ -346,7 +351,7 @@ impl Ended<'_> {
     /// Fails unless this is the exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "exit code; stderr:\n{}", self.err());
+        assert!(self.code == code, "exit code {} instead of {code}; stderr:\n{}", self.code, self.err());
         self
     }
 

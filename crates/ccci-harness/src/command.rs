@@ -46,8 +46,10 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let plan = request.plan.clone();
     match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
         Ok(mut kept) => {
-            let results = results::conclude(&plan, &dir, &kept.facts, &mut kept.console)?;
+            let concluded = results::conclude(&plan, &dir, &kept.facts, &mut kept.console);
+            // Also when the report cannot be written.
             give_up(kept);
+            let results = concluded?;
             if json {
                 print_json(&results)?;
             }
@@ -73,9 +75,11 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
     match Keeper::new(ear, console, dir.clone(), request.plan.clone()).keep() {
         Ok(mut kept) => {
             let (code, clean) = results::of_guard(&request.plan, &dir, &kept.facts, &mut kept.console)?;
-            if clean {
-                discard(&dir);
+            if !clean {
+                // The record in the lock's file leads the next guard to what this one left.
+                return Ok(ExitCode::from(code));
             }
+            discard(&dir);
             give_up(kept);
             Ok(ExitCode::from(code))
         }
@@ -118,7 +122,10 @@ fn spare_the_keeper() {
 fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
     let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
     request.plan.run_id = id.to_string();
-    dir.write_json(file::RUN, &request.plan)?;
+    if let Err(error) = dir.write_json(file::RUN, &request.plan) {
+        discard(&dir);
+        return Err(error.into());
+    }
     let console = Console::of(&request.plan, &dir);
     Ok((dir, request, console))
 }

@@ -103,7 +103,10 @@ impl Keeper {
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
         let dirty = lock.read_owner();
         let owner = self.owner();
-        lock.write_owner(&owner)?;
+        // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
+        // next, should this preclean fail, must still find what to clean.
+        let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
+        lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
         if !self.preclean(lock, dirty.as_ref())? {
             return Ok(());
         }
@@ -327,7 +330,7 @@ impl Keeper {
     /// The environment for our own parts: what we were given, less what concerns the keeper alone and
     /// less a tag of ours that a caller may have set.
     fn part_env(&self) -> impl Iterator<Item = (OsString, OsString)> + use<> {
-        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
+        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR, tagged::LOCK_VAR];
         let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST".into(), host.into()));
         std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own)).chain(docker)
     }

@@ -300,7 +300,9 @@ fn judge(facts: &Facts, story: &Story, receipt: Option<&Receipt>) -> (Verdict, O
     {
         return (Verdict::Red, Some(format!("deploy-count = {} (expect {})", count.counted, count.expected)));
     }
-    if let Some(files) = story.leaked.as_ref().filter(|files| !files.is_empty()) {
+    if let Some(files) = story.leaked.as_ref().filter(|files| !files.is_empty())
+        && ccci_core::weaken::on(ccci_core::weaken::Protection::SecretSearch)
+    {
         return (Verdict::Red, Some(format!("a secret of the app stands in {}", files.join(", "))));
     }
     match receipt {
@@ -326,7 +328,15 @@ pub(crate) fn of_guard(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let mut story = Story::default();
     events.iter().for_each(|stamped| story.tell(stamped));
     let (verdict, reason) = judge(facts, &story, receipt.as_ref());
-    let clean = receipt.as_ref().is_some_and(Receipt::is_clean) && !facts.no_reaper;
+    // Ended while it cleared what an earlier guard had left, it has nothing of its own to leave.
+    let began = events.iter().any(|stamped| matches!(stamped.event, Event::Phase { .. }));
+    let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
+    let clean = !facts.no_reaper
+        && if began {
+            receipt.as_ref().is_some_and(Receipt::is_clean)
+        } else {
+            preclean.as_ref().is_none_or(Receipt::is_clean)
+        };
     if clean {
         dir.write(file::CLEAN, b"")?;
     } else {

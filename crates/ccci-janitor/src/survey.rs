@@ -78,13 +78,15 @@ pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Sub
         }
     }
     // What a killed run left running counts as an app of its domain: it may be all that is left.
-    match tagged::domains() {
-        Ok(names) => {
-            for name in names {
-                if let Some(domain) = Domain::parse(&name, base) {
-                    survey.apps.entry(domain).or_default().insert("processes");
-                } else if let Ok(guard) = GuardName::new(&name) {
-                    survey.guards.insert(guard);
+    match tagged::locks() {
+        Ok(marks) => {
+            for mark in marks {
+                // Under a lock in another directory it is another installation's, whatever its name.
+                let name = Path::new(&mark).file_name().and_then(|name| LockName::parse(name.to_str()?, base));
+                match name.filter(|name| tagged::lock_mark(&places.lock_dir.join(name.file_name())) == mark) {
+                    Some(LockName::App(domain)) => drop(survey.apps.entry(domain).or_default().insert("processes")),
+                    Some(LockName::Guard(guard)) => drop(survey.guards.insert(guard)),
+                    None => {}
                 }
             }
         }

@@ -199,7 +199,7 @@ impl Sweep<'_> {
             // On a full disk the reap is what makes room.
             self.skipped(at.path().display().to_string(), format!("the owner record is out of date: {error}"));
         }
-        let tag = Tag::Domain(domain.to_string());
+        let tag = Tag::Lock(tagged::lock_mark(at.path()));
         let receipt = take_down(&lock, &self.substrates, domain, &tag, Duration::ZERO, budget);
         let clean = receipt.is_clean();
         // A run that ended by itself since the survey left nothing to reap.
@@ -248,7 +248,7 @@ impl Sweep<'_> {
                 Err(error) => why = Some(error.to_string()),
             }
         }
-        match tagged::find(&Tag::Domain(domain.to_string())) {
+        match tagged::find(&Tag::Lock(tagged::lock_mark(at.path()))) {
             Ok(found) => {
                 objects.extend(found.iter().map(|process| format!("process {} ({})", process.name, process.pid)))
             }
@@ -287,8 +287,8 @@ impl Sweep<'_> {
             let Some(alone) = self.unless_a_run_lives(lock) else { return };
             lock = alone;
         }
-        if let LockName::Guard(guard) = name {
-            let ended = if orphans { self.end_guard(guard.as_str()) } else { Ok(Vec::new()) };
+        if let LockName::Guard(_) = name {
+            let ended = if orphans { self.end_guard(&at) } else { Ok(Vec::new()) };
             let unfinished = |owner: &Owner| owner.run_dir.is_dir() && !owner.run_dir.join(file::CLEAN).exists();
             if let Some(owner) = lock.read_owner().filter(unfinished) {
                 // The record leads the next guard of this name to the teardown; both stay.
@@ -320,8 +320,8 @@ impl Sweep<'_> {
         self.report.lock_files_removed += 1;
     }
 
-    fn end_guard(&self, guard: &str) -> Result<Vec<String>, tagged::TagError> {
-        let tag = Tag::Domain(guard.to_owned());
+    fn end_guard(&self, at: &LockPath) -> Result<Vec<String>, tagged::TagError> {
+        let tag = Tag::Lock(tagged::lock_mark(at.path()));
         if self.options.dry_run {
             let found = tagged::find(&tag)?;
             return Ok(found.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect());

@@ -149,7 +149,9 @@ impl Keeper {
 
     /// Takes a slot, if the host has a number of them.
     pub(super) fn take_slot(&mut self) -> Result<Option<Slot>, NotTaken> {
-        let Some(count) = self.plan.settings.max_tests else { return Ok(None) };
+        let Some(count) = self.plan.settings.max_tests.filter(|_| weaken::on(Protection::Slots)) else {
+            return Ok(None);
+        };
         let slots = Slots::new(&self.plan.places.lock_dir, count)?;
         let busy = format!("all {count} slots of this host are taken");
         self.take_turn(slots, "slot", &busy, "other runs").map(Some)
@@ -213,7 +215,8 @@ impl Keeper {
 pub(crate) fn holder_record(path: &LockPath) -> Option<(Owner, bool)> {
     let owner = owner::parse(&std::fs::read(path.path()).ok()?)?;
     let entries = proc_locks::of(path.path()).unwrap_or_default();
-    let agrees = entries.iter().any(|entry| !entry.waits && entry.pid == owner.pid);
+    let agrees =
+        entries.iter().any(|entry| !entry.waits && entry.pid == owner.pid) || !weaken::on(Protection::HolderAgreed);
     Some((owner, agrees))
 }
 
