@@ -209,6 +209,32 @@ impl RunDir {
     }
 }
 
+/// The directories of runs whose keeper is alive, whether it has its lock or waits for it: the kernel
+/// says so, by the lock that a keeper holds on its run's directory.
+///
+/// # Errors
+/// When `runs_dir` is there and cannot be listed, or a directory in it cannot be asked.
+pub fn claimed(runs_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(runs_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut alive = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        // The plan is written after the directory was claimed, so no claim is ever in the way of this.
+        let Ok(plan) = File::open(path.join(file::RUN)) else { continue };
+        drop(plan);
+        match File::open(&path).map(|dir| fs2::FileExt::try_lock_shared(&dir)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => alive.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(Err(error)) | Err(error) => return Err(error),
+        }
+    }
+    Ok(alive)
+}
+
 /// Replaces a file: written beside it, synced, renamed, and the rename synced.
 ///
 /// # Errors

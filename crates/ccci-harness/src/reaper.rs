@@ -105,7 +105,7 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
     let (tag, grace) = match mode {
         Mode::Teardown => (plan.tag(), plan.settings.grace),
         // Nobody owns them any more: no grace.
-        Mode::Preclean { .. } => (Tag::Lock(lock.at().path().to_owned()), Duration::ZERO),
+        Mode::Preclean { .. } => (Tag::Lock(plan.lock_mark()), Duration::ZERO),
     };
     let budget = plan.settings.teardown_budget;
     match (&plan.job, plan.domain()) {

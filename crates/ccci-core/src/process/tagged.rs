@@ -1,10 +1,11 @@
 //! Finding and killing what a run started, by the variables in its environment.
 //!
 //! A group kill misses what called `setsid` ([pgid]), and a SIGKILLed harness leaves children that go
-//! on working ([E7]). Every process that a run starts carries `CCCI_LOCK` and `CCCI_RUN_ID` in its
-//! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`. The
-//! lock's path is the unit of ownership: a guard of the same name under another lock directory is
-//! somebody else's.
+//! on working ([E7]). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_LOCK` in its
+//! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
+//!
+//! The lock's path and not the domain alone, which may be used by two installations on one machine:
+//! whose lock it is, its run it is.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,6 +17,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::wait_ready;
 use crate::lifetime::clock::Deadline;
@@ -27,6 +29,8 @@ pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
 pub const LOCK_VAR: &str = "CCCI_LOCK";
 /// The variable with the domain, or the guard's name, for tests and hooks.
 pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
+/// The variable with the path of the run's lock file, see [`lock_mark`].
+pub const LOCK_VAR: &str = "CCCI_LOCK";
 /// Environments beyond this are read in part.
 const MAX_ENVIRON: u64 = 1 << 20;
 
@@ -37,11 +41,12 @@ pub enum Tag {
     Run {
         /// Its id.
         run_id: String,
-        /// The lock that it holds.
-        lock: PathBuf,
+        /// Its lock's [`lock_mark`].
+        lock: String,
     },
-    /// Those of any run under a lock. Only who holds it may ask, before it starts anything.
-    Lock(PathBuf),
+    /// Those of any run under a lock, by its [`lock_mark`]. Only the lock's holder may ask, before it
+    /// starts anything.
+    Lock(String),
     /// Those that carry this variable with this value, whichever run started them.
     Variable(&'static str, String),
 }
@@ -54,13 +59,24 @@ impl Tag {
                 .any(|entry| entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value))
         };
         match self {
-            Self::Run { run_id, lock } => {
-                has(RUN_ID_VAR, run_id.as_bytes()) && has(LOCK_VAR, lock.as_os_str().as_bytes())
+            Self::Run { run_id, lock } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
+            // What only sets the one by hand is no run's process.
+            Self::Lock(lock) => {
+                has(LOCK_VAR, lock) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
             }
             Self::Lock(lock) => has(LOCK_VAR, lock.as_os_str().as_bytes()),
             Self::Variable(key, value) => has(key, value.as_bytes()),
         }
     }
+}
+
+/// What processes of a run under this lock carry in [`LOCK_VAR`]: the file's path, however its directory
+/// was spelt.
+#[must_use]
+pub fn lock_mark(path: &Path) -> String {
+    let dir = path.parent().and_then(|dir| dir.canonicalize().ok());
+    let real = dir.and_then(|dir| Some(dir.join(path.file_name()?)));
+    real.as_deref().unwrap_or(path).display().to_string()
 }
 
 /// A process that was found.
@@ -181,6 +197,25 @@ pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
     Ok(values)
 }
 
+/// The lock marks that processes of runs carry: see [`lock_mark`].
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn locks() -> io::Result<BTreeSet<String>> {
+    let mut locks = BTreeSet::new();
+    for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
+        let environ = environ(pid).unwrap_or_default();
+        let value = |key: &str| {
+            let mut entries = environ.split(|byte| *byte == 0);
+            entries.find_map(|entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
+        };
+        if let (Some(lock), Some(_)) = (value(LOCK_VAR), value(RUN_ID_VAR)) {
+            locks.insert(String::from_utf8_lossy(lock).into_owned());
+        }
+    }
+    Ok(locks)
+}
+
 /// Sends `signal` to every process that carries `tag`, once.
 ///
 /// # Errors
@@ -256,19 +291,19 @@ mod tests {
 
     #[test]
     fn tags_match_whole_values_only() {
-        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=/l/a.lock\0X=CCCI_RUN_ID=13\0";
-        let run = |id: &str, lock: &str| Tag::Run { run_id: id.into(), lock: lock.into() }.matches(environ);
-        assert!(run("12", "/l/a.lock"));
-        assert!(!run("1", "/l/a.lock") && !run("13", "/l/a.lock") && !run("12", "/l/a.loc"));
-        assert!(Tag::Lock("/l/a.lock".into()).matches(environ));
-        assert!(!Tag::Lock("/l/b.lock".into()).matches(environ));
+        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
+        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into() }.matches(environ);
+        assert!(run("12", "hell-012345.ci"));
+        assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
+        assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));
+        assert!(!Tag::Lock("hell-012345.ci".into()).matches(b"CCCI_LOCK=hell-012345.ci\0"));
         assert!(Tag::Variable("X", "CCCI_RUN_ID=13".into()).matches(environ));
     }
 
     #[test]
     fn a_process_that_left_its_group_is_found_and_killed() {
-        let lock = format!("/t-{}", std::process::id());
-        let tag = Tag::Run { run_id: "r".into(), lock: lock.clone().into() };
+        let domain = format!("t-{}", std::process::id());
+        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone() };
         // The fifo tells that both have left the group before the leader ends and the group is killed.
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");
@@ -276,7 +311,7 @@ mod tests {
         let leave = "setsid sh -c 'trap \"\" TERM; echo up >\"$FIFO\"; exec sleep 60' & read up <\"$FIFO\"";
         let job = super::super::Job::new("/bin/sh")
             .args(["-c", &format!("{leave}; {leave}")])
-            .env([(RUN_ID_VAR, "r"), (LOCK_VAR, lock.as_str())])
+            .env([(RUN_ID_VAR, "r"), (LOCK_VAR, domain.as_str())])
             .env([("FIFO", &fifo)]);
         job.run(&mut |_| {}).unwrap();
         let ended = end_all(&tag, Duration::from_millis(100)).unwrap();
