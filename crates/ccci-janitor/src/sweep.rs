@@ -200,7 +200,7 @@ impl Sweep<'_> {
             self.skipped(at.path().display().to_string(), format!("the owner record is out of date: {error}"));
         }
         let tag = Tag::Lock(tagged::lock_mark(at.path()));
-        let receipt = take_down(&lock, &self.substrates, domain, &tag, Duration::ZERO, budget);
+        let receipt = take_down(&lock, &self.substrates, domain, &tag, Duration::ZERO, budget, &mut |_| {});
         let clean = receipt.is_clean();
         // A run that ended by itself since the survey left nothing to reap.
         if !receipt.is_empty() {

@@ -9,8 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
@@ -25,9 +23,7 @@ use crate::weaken::{self, Protection};
 
 /// The variable with the run's id.
 pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
-/// The variable with the path of the lock that the run holds.
-pub const LOCK_VAR: &str = "CCCI_LOCK";
-/// The variable with the domain, or the guard's name, for tests and hooks.
+/// The variable with the domain, or the guard's name.
 pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
 /// The variable with the path of the run's lock file, see [`lock_mark`].
 pub const LOCK_VAR: &str = "CCCI_LOCK";
@@ -53,10 +49,10 @@ pub enum Tag {
 
 impl Tag {
     fn matches(&self, environ: &[u8]) -> bool {
-        let has = |key: &str, value: &[u8]| {
-            environ
-                .split(|byte| *byte == 0)
-                .any(|entry| entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value))
+        let has = |key: &str, value: &str| {
+            environ.split(|byte| *byte == 0).any(|entry| {
+                entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
+            })
         };
         match self {
             Self::Run { run_id, lock } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
@@ -64,8 +60,7 @@ impl Tag {
             Self::Lock(lock) => {
                 has(LOCK_VAR, lock) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
             }
-            Self::Lock(lock) => has(LOCK_VAR, lock.as_os_str().as_bytes()),
-            Self::Variable(key, value) => has(key, value.as_bytes()),
+            Self::Variable(key, value) => has(key, value),
         }
     }
 }

@@ -146,7 +146,7 @@ impl App {
 
     pub(crate) fn take_down_by(&self, substrate: Box<dyn Substrate>, budget: Duration) -> Receipt {
         let tag = Tag::Lock(lock_mark(self.lock.at().path()));
-        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget)
+        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget, &mut |_| {})
     }
 
     /// What Docker's own program shows of the stack: not our code, and by nothing but the name.

@@ -30,8 +30,15 @@ pub(crate) fn main(reap: &Reap, config: Option<&Path>) -> anyhow::Result<ExitCod
     let at = LockPath::new(&places.lock_dir, LockName::App(domain.clone()));
     let Some(lock) = at.try_acquire(true)? else { anyhow::bail!("{} cannot be locked", at.path().display()) };
     let tag = Tag::Lock(lock_mark(at.path()));
-    let receipt =
-        take_down(&lock, &substrate::available(&places), &domain, &tag, Duration::ZERO, settings.teardown_budget);
+    let receipt = take_down(
+        &lock,
+        &substrate::available(&places),
+        &domain,
+        &tag,
+        Duration::ZERO,
+        settings.teardown_budget,
+        &mut |_| {},
+    );
     lock.release()?;
     if reap.output.json {
         super::print_json(&receipt)?;
