@@ -42,7 +42,7 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
         .count();
     let mut failed: Vec<&&&Task> = present.iter().filter(|task| task.status.state.is_failure()).collect();
     failed.sort_by_key(|task| task.created_at);
-    let error = failed.last().map(|task| task.status.err.clone()).filter(|error| !error.is_empty());
+    let error = failed.last().and_then(|task| own_error(task));
     let host = present
         .iter()
         .map(|task| &task.status.err)
@@ -50,14 +50,7 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
         .cloned();
     let failures = u32::try_from(failed.len()).unwrap_or(u32::MAX);
     // Only who fails for good has its log read: it is a call of its own.
-    let container =
-        failed.last().and_then(|task| task.status.container_status.as_ref()).map(|status| status.container_id.as_str());
-    let log = match container {
-        Some(container) if failures >= 3 && !container.is_empty() => {
-            docker.logs(container, LOG_LINES).unwrap_or_default().join("\n")
-        }
-        _ => String::new(),
-    };
+    let log = failed.last().filter(|_| failures >= 3).map_or_else(String::new, |task| last_lines(docker, task));
     ServiceState {
         name: service.spec.name.clone(),
         running: running as u64,
@@ -65,19 +58,44 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
         failures,
         error,
         log,
-        update: update(service),
+        update: update(docker, service, tasks),
         host,
     }
 }
 
-fn update(service: &Service) -> Update {
+fn own_error(task: &Task) -> Option<String> {
+    Some(task.status.err.clone()).filter(|error| !error.is_empty())
+}
+
+fn container(task: &Task) -> Option<&str> {
+    let id = task.status.container_status.as_ref().map(|status| status.container_id.as_str());
+    id.filter(|id| !id.is_empty())
+}
+
+fn last_lines(docker: &Docker, task: &Task) -> String {
+    container(task)
+        .map_or_else(String::new, |container| docker.logs(container, LOG_LINES).unwrap_or_default().join("\n"))
+}
+
+fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
     let Some(status) = &service.update_status else { return Update::Settled };
     match status.state {
         None | Some(UpdateState::Updating | UpdateState::RollbackStarted) => Update::Going,
         Some(UpdateState::Completed) => Update::Settled,
         // Settled in Swarm's eyes; what was asked for did not come about ([7], [8]).
         Some(UpdateState::Paused | UpdateState::RollbackPaused | UpdateState::RollbackCompleted) => {
-            Update::Failed(status.message.clone())
+            // Swarm only says that it went back. Why, the task says that failed: it is none of the
+            // present version any more.
+            let failed = tasks.iter().filter(|task| task.status.state.is_failure()).max_by_key(|task| task.created_at);
+            let mut words = status.message.clone();
+            if let Some(task) = failed {
+                words += &own_error(task).map_or_else(String::new, |error| format!(": {error}"));
+                let log = last_lines(docker, task);
+                if !log.is_empty() {
+                    words += &format!("; its last lines:\n{log}");
+                }
+            }
+            Update::Failed(words)
         }
     }
 }
