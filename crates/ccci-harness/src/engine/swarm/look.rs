@@ -2,6 +2,7 @@
 
 use ccci_core::docker::Docker;
 use ccci_core::docker::answers::{STACK_LABEL, Service, Task, TaskState, UpdateState};
+use jiff::{SignedDuration, Timestamp};
 
 use super::stack::chaos_version;
 use crate::engine::{EngineError, Observation, ServiceState, Update};
@@ -11,22 +12,48 @@ const NO_ADDRESS: [&str; 3] =
     ["could not find an available IP", "ip addresses may be exhausted", "missing network attachments"];
 /// How many log lines of a failing service are shown.
 const LOG_LINES: u32 = 20;
+/// A task gets its addresses within milliseconds of its making, or when somebody gives one back.
+const ALLOCATED: SignedDuration = SignedDuration::from_secs(5);
 
-/// Everything about a stack that convergence needs.
+/// A service whose task Swarm does not place on any network. It says nothing about it: the task just
+/// stays new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unallocated {
+    /// The service.
+    pub(super) service: String,
+    /// The ids of the networks that it wants to be on.
+    pub(super) networks: Vec<String>,
+}
+
+/// Everything about a stack that convergence needs, and the services whose tasks stay new.
 ///
 /// # Errors
 /// [`EngineError::Host`] when Docker does not answer.
-pub(super) fn observe(docker: &Docker, stack: &str) -> Result<Observation, EngineError> {
+pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<Unallocated>), EngineError> {
     let services: Vec<Service> = docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect();
     let tasks = docker.tasks()?;
-    let mut commit = None;
-    let mut states = Vec::new();
+    let (mut commit, mut states, mut unallocated) = (None, Vec::new(), Vec::new());
+    let now = Timestamp::now();
     for service in &services {
         commit = commit.or_else(|| service.spec.labels.get(&chaos_version(stack)).cloned());
         let own: Vec<&Task> = tasks.iter().filter(|task| task.service_id == service.id).collect();
+        let stays_new = |task: &&Task| {
+            task.status.state == TaskState::New
+                && task.desired_state <= TaskState::Running
+                && now.duration_since(task.created_at) > ALLOCATED
+        };
+        if own.iter().any(|task| stays_new(task)) {
+            unallocated.push(Unallocated { service: service.spec.name.clone(), networks: networks(service) });
+        }
         states.push(state(docker, service, &own));
     }
-    Ok(Observation { services: states, commit })
+    Ok((Observation { services: states, commit }, unallocated))
+}
+
+fn networks(service: &Service) -> Vec<String> {
+    let wanted = service.spec.task_template.rest.get("Networks").and_then(serde_json::Value::as_array);
+    let targets = wanted.into_iter().flatten().filter_map(|network| network.get("Target")?.as_str());
+    targets.map(str::to_owned).collect()
 }
 
 fn belongs(service: &Service, stack: &str) -> bool {
