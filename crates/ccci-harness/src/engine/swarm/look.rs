@@ -1,5 +1,7 @@
 //! Looking at a stack: services, their tasks, their updates.
 
+use std::collections::BTreeSet;
+
 use ccci_core::docker::Docker;
 use ccci_core::docker::answers::{STACK_LABEL, Service, Task, TaskState, UpdateState};
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +16,10 @@ const NO_ADDRESS: [&str; 3] =
 const LOG_LINES: u32 = 20;
 /// A task gets its addresses within milliseconds of its making, or when somebody gives one back.
 const ALLOCATED: SignedDuration = SignedDuration::from_secs(5);
+
+/// A task of a service that failed before counts when it has run for this long: Swarm's own measure of
+/// a task that started well.
+const STEADY: SignedDuration = SignedDuration::from_secs(5);
 
 /// A service whose task Swarm does not place on any network. It says nothing about it: the task just
 /// stays new.
@@ -32,6 +38,10 @@ pub(super) struct Unallocated {
 pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<Unallocated>), EngineError> {
     let services: Vec<Service> = docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect();
     let tasks = docker.tasks()?;
+    // Later than the tasks: Swarm hears of a container's death when Docker has long known it.
+    let containers = docker.containers()?;
+    let dead = containers.iter().filter(|container| container.state != "running");
+    let dead: BTreeSet<&str> = dead.map(|container| container.id.as_str()).collect();
     let (mut commit, mut states, mut unallocated) = (None, Vec::new(), Vec::new());
     let now = Timestamp::now();
     for service in &services {
@@ -45,7 +55,7 @@ pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<
         if own.iter().any(|task| stays_new(task)) {
             unallocated.push(Unallocated { service: service.spec.name.clone(), networks: networks(service) });
         }
-        states.push(state(docker, service, &own));
+        states.push(state(docker, service, &own, &dead, now));
     }
     Ok((Observation { services: states, commit }, unallocated))
 }
@@ -60,15 +70,24 @@ fn belongs(service: &Service, stack: &str) -> bool {
     service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
 }
 
-fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
+fn state(docker: &Docker, service: &Service, tasks: &[&Task], dead: &BTreeSet<&str>, now: Timestamp) -> ServiceState {
     // A task of an earlier version of the service says nothing about this one ([6]).
     let present: Vec<&&Task> = tasks.iter().filter(|task| task.spec == service.spec.task_template).collect();
-    let running = present
-        .iter()
-        .filter(|task| task.status.state == TaskState::Running && task.desired_state == TaskState::Running)
-        .count();
-    let mut failed: Vec<&&&Task> = present.iter().filter(|task| task.status.state.is_failure()).collect();
+    let runs = |task: &&&&Task| {
+        task.status.state == TaskState::Running
+            && task.desired_state == TaskState::Running
+            && container(task).is_some_and(|id| !dead.contains(id))
+    };
+    let running: Vec<&&&Task> = present.iter().filter(runs).collect();
+    let steady = |task: &Task| task.status.timestamp.is_some_and(|since| now.duration_since(since) > STEADY);
+    // What Swarm stopped had run well until then.
+    let well = present.iter().filter(|task| task.status.state == TaskState::Shutdown);
+    let well = well.chain(running.iter().copied().filter(|task| steady(task))).map(|task| task.created_at).max();
+    let failed = present.iter().filter(|task| task.status.state.is_failure());
+    let mut failed: Vec<&&&Task> = failed.filter(|task| well.is_none_or(|well| task.created_at > well)).collect();
     failed.sort_by_key(|task| task.created_at);
+    // One that keeps dying is up for a moment each time ([crash-loop]).
+    let running = running.iter().filter(|task| failed.is_empty() || steady(task)).count();
     let error = failed.last().and_then(|task| own_error(task));
     let host = present
         .iter()
