@@ -276,7 +276,8 @@ fn another_installations_live_run_is_somebody_elses() {
 
 #[test]
 fn what_is_no_lock_file_is_named_and_left_alone() {
-    let make: [(&str, fn(&Path)); 3] = [
+    type Make = (&'static str, fn(&Path));
+    let make: [Make; 3] = [
         ("symlink", |path| symlink("/nonexistent-target", path).unwrap()),
         ("directory", |path| fs::create_dir(path).unwrap()),
         ("regular file", |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
