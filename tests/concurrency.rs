@@ -97,7 +97,7 @@ fn eight_different_apps_run_at_once_and_never_wait() {
     let start = |n: u64| host.run().env("PR", &(host.pr() * 10 + n).to_string()).env("STAGES", "install").start();
     let steps: Vec<_> = (0..8).map(start).collect();
     // All eight are up before the first may go on.
-    (0..8).for_each(|_| drop(gate.reached()));
+    (0..8).map(|_| gate.reached()).for_each(|pid| assert!(pid > 0));
     (0..8).for_each(|_| gate.open());
     for step in steps {
         let run = step.end().expect(0);
@@ -385,7 +385,7 @@ fn as_many_runs_work_at_once_as_there_are_slots() {
     let _folder = host.folder("hello").script("test_install.sh", &gate.pass());
     let start = |n: u64| host.run().env("PR", &(host.pr() * 10 + n).to_string()).env("STAGES", "install").start();
     let first: Vec<_> = (0..2).map(start).collect();
-    (0..2).for_each(|_| drop(gate.reached()));
+    (0..2).map(|_| gate.reached()).for_each(|pid| assert!(pid > 0));
     let third = start(2);
     third.says("== all 2 slots of this host are taken — waiting ==");
     // One of the holders dies without a word: its slot is free at once.
@@ -504,4 +504,15 @@ fn a_source_that_cannot_be_read_is_never_taken_for_empty() {
     fs::remove_file(&volumes).unwrap();
     fs::rename(host.path("volumes"), &volumes).unwrap();
     host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect_clean(0);
+}
+
+#[test]
+fn an_app_under_another_state_directory_is_somebody_elses() {
+    let (host, other) = (Host::new(), Host::new());
+    let held = Moment::Install.prepare(&other);
+    let step = held.start(&other);
+    let status = host.command(&["cc-ci-run", "status", "--json"]).end().expect(0).json();
+    assert_eq!(status["leftovers"], serde_json::json!([]), "a live app of another installation");
+    held.open();
+    step.end().expect_clean(0);
 }

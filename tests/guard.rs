@@ -1,1 +1,183 @@
-//! Placeholder.
+//! `guard`: the same lock, clock and funnel for anybody's command.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ccci_tests::host::{self, Host};
+use ccci_tests::moment;
+use ccci_tests::process::{self, wait_gone};
+use nix::sys::signal::Signal;
+
+/// A teardown that writes into the host's journal, `word` and the guard that ran it.
+fn journalling(host: &Host, word: &str) -> String {
+    format!("echo {word} >>'{}'", journal(host).display())
+}
+
+fn journal(host: &Host) -> PathBuf {
+    host.path("journal")
+}
+
+fn torn_down(host: &Host) -> String {
+    fs::read_to_string(journal(host)).unwrap_or_default()
+}
+
+#[test]
+fn the_commands_exit_status_is_passed_on_and_its_output_is_its_own() {
+    let host = Host::new();
+    for (command, code) in [("echo data", 0), ("echo data; exit 7", 7), ("echo data; kill -9 $$", 137)] {
+        let ended = host.guard("db", &["--teardown", &journalling(&host, "down")], command).end().expect_clean(code);
+        assert_eq!(ended.out(), "data\n", "stdout is the command's alone");
+        assert_eq!(torn_down(&host), "down\n", "after exit {code}");
+        fs::remove_file(journal(&host)).unwrap();
+        assert_eq!(host::list(&host.path("runs")), [] as [&str; 0], "a clean guard leaves no directory");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there_is_a_usage_error() {
+    let host = Host::new();
+    let words = ["cc-ci-run", "guard", "--name", "db", "--", "/no/such/program"];
+    let ended = host.command(&words).end().expect_clean(2);
+    assert!(ended.err().contains("cannot start `/no/such/program`"), "{}", ended.err());
+}
+
+#[test]
+fn two_guards_of_one_name_never_run_at_once_and_others_do() {
+    let host = Host::new();
+    let gate = host.gate("first");
+    let first = host.guard("db", &[], &gate.pass()).start();
+    gate.reached();
+    let second = host.guard("db", &[], "exit 0").start();
+    second.waits_for(&host.guard_lock("db"));
+    let _other = host.guard("web", &["--on-conflict", "fail"], "exit 0").end().expect(0);
+    let refused = host.guard("db", &["--on-conflict", "fail"], "exit 0").end().expect(75);
+    assert!(refused.err().contains("db is held by"), "{}", refused.err());
+    gate.open();
+    let _done = first.end().expect(0);
+    second.end().expect_clean(0);
+}
+
+#[test]
+fn the_deadline_ends_a_guard_and_runs_its_teardown() {
+    let host = Host::new();
+    let options = ["--deadline", "300ms", "--teardown", &journalling(&host, "down")];
+    let ended = host.guard("db", &options, "exec sleep 1000").end().expect_clean(142);
+    assert!(ended.err().contains("== run exceeded 300ms hard deadline — tearing down =="), "{}", ended.err());
+    assert_eq!(torn_down(&host), "down\n");
+}
+
+#[test]
+fn a_cancelled_guard_runs_its_teardown_once() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let step = host.guard("db", &["--teardown", &journalling(&host, "down")], &gate.pass()).start();
+    gate.reached();
+    step.signal_keeper(Signal::SIGTERM);
+    step.end().expect_clean(143);
+    assert_eq!(torn_down(&host), "down\n");
+}
+
+#[test]
+fn the_saved_teardown_runs_when_the_workspace_is_gone() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let script =
+        format!("printf '#!/bin/sh\\n%s\\n' \"{}\" >down.sh\nchmod +x down.sh\n@@", journalling(&host, "saved"));
+    let mut step = host.guard("db", &["--teardown", "./down.sh"], &gate.pass()).script(&script).start();
+    gate.reached();
+    step.cancel();
+    let ended = step.keeper_end().expect_clean(143);
+    assert_eq!(torn_down(&host), "saved\n", "{}", ended.err());
+    assert!(ended.err().contains("running the copy that was saved"), "{}", ended.err());
+}
+
+#[test]
+fn a_teardown_that_could_never_run_is_said_before_anything_starts() {
+    let host = Host::new();
+    let script = "echo '#!/bin/sh' >down.sh\n@@";
+    let command = journalling(&host, "ran");
+    let ended = host.guard("db", &["--teardown", "./down.sh"], &command).script(script).end().expect_clean(2);
+    assert!(ended.err().contains("is not executable: chmod +x it"), "{}", ended.err());
+    assert_eq!(torn_down(&host), "");
+}
+
+#[test]
+fn a_guards_sigkilled_part_never_costs_the_teardown() {
+    for part in ["keeper", "worker"] {
+        let host = Host::new();
+        let gate = host.gate("work");
+        let step = host.guard("db", &["--teardown", &journalling(&host, "down")], &gate.pass()).start();
+        gate.reached();
+        let worker = step.part("worker");
+        process::signal(if part == "keeper" { step.keeper() } else { worker }, Signal::SIGKILL);
+        assert!(wait_gone(worker, host::limit()), "the reaper does not finish");
+        step.end().expect_clean(if part == "keeper" { 137 } else { 69 });
+        assert_eq!(torn_down(&host), "down\n", "{part} killed");
+    }
+}
+
+#[test]
+fn what_a_dead_guard_left_is_torn_down_by_the_next_with_the_dead_ones_own_teardown() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let script =
+        format!("printf '#!/bin/sh\\n%s\\n' \"{}\" >down.sh\nchmod +x down.sh\n@@", journalling(&host, "first"));
+    let away = "setsid sleep 1000 >/dev/null 2>&1 &";
+    let command = format!("{away} {}", gate.pass());
+    let mut first = host.guard("db", &["--teardown", "./down.sh"], &command).script(&script).start();
+    gate.reached();
+    moment::abandon(&mut first);
+    first.delete_workspace();
+    assert_eq!(host.processes().len(), 1, "the grandchild that left its session");
+    assert_eq!(torn_down(&host), "");
+
+    let second = host.guard("db", &["--teardown", &journalling(&host, "second")], &journalling(&host, "work"));
+    let ended = second.end().expect_clean(0);
+    assert_eq!(torn_down(&host), "first\nwork\nsecond\n", "{}", ended.err());
+    assert!(ended.err().contains("== preclean: an earlier run left"), "{}", ended.err());
+    assert_eq!(host::list(&host.path("runs")), [] as [&str; 0]);
+}
+
+#[test]
+fn a_teardown_that_fails_is_tried_three_times_makes_it_red_and_the_next_tries_again() {
+    let host = Host::new();
+    let options = ["--teardown", &format!("{}; test -e '{}'", journalling(&host, "try"), host.path("fixed").display())];
+    let ended = host.guard("db", &options, "exit 0").end().expect(1);
+    assert!(ended.err().contains("left something behind"), "{}", ended.err());
+    assert_eq!(torn_down(&host), "try\n".repeat(3));
+    assert_eq!(host.kernel_on(&host.guard_lock("db")), [], "the lock is free all the same");
+
+    // What is still dirty must not be used.
+    let second = host.guard("db", &[], &journalling(&host, "work")).end().expect(69);
+    assert_eq!(torn_down(&host), "try\n".repeat(6), "{}", second.err());
+
+    fs::write(host.path("fixed"), "").unwrap();
+    let _third = host.guard("db", &[], &journalling(&host, "work")).end().expect_clean(0);
+    assert_eq!(torn_down(&host), format!("{}work\n", "try\n".repeat(7)));
+}
+
+#[test]
+fn what_the_command_leaves_running_ends_with_it() {
+    let host = Host::new();
+    let command = format!("setsid sleep 1000 >/dev/null 2>&1 & echo $! >'{}'", host.path("pid").display());
+    let _ended = host.guard("db", &[], &command).end().expect_clean(0);
+    assert!(host.path("pid").exists());
+}
+
+#[test]
+fn a_cancel_while_an_earlier_guard_is_cleaned_up_leaves_nothing() {
+    let host = Host::new();
+    let (work, down) = (host.gate("work"), host.gate("down"));
+    let mut first = host.guard("db", &["--teardown", &down.pass()], &work.pass()).start();
+    work.reached();
+    moment::abandon(&mut first);
+    let second = host.guard("db", &[], &journalling(&host, "work")).start();
+    let _known = second.keeper();
+    down.reached();
+    second.signal_keeper(Signal::SIGTERM);
+    second.says("finishing the clean-up");
+    down.open();
+    let ended = second.end().expect_clean(143);
+    assert!(!ended.err().contains("left something behind"), "{}", ended.err());
+    assert_eq!(torn_down(&host), "");
+}

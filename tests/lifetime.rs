@@ -219,7 +219,7 @@ fn a_reaper_that_dies_is_followed_by_another_and_another() {
 #[test]
 fn what_comes_up_again_during_the_teardown_is_found_and_removed() {
     let host = Host::new();
-    let ghost = format!("CCCI_LOCAL_SERVICE={}/ghost", host.domain());
+    let ghost = format!("CCCI_LOCAL_SERVICE={}", host.service_mark("ghost"));
     let stop = format!("env {ghost} setsid sleep 1000 >/dev/null 2>&1 & exit 0");
     let _folder =
         host.folder("hello").service("hydra", &format!("trap '{stop}' TERM\nwhile :; do sleep 1000 & wait $!; done\n"));

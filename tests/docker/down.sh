@@ -22,12 +22,16 @@ if [ -e "$dir/init.pid" ]; then
 		# An orderly end stops the containers; the end of the namespace's first process ends what is left.
 		kill -TERM "$pid" 2>/dev/null || true
 		timeout 20 tail --pid="$pid" -s 0.1 -f /dev/null || true
-		ours "$pid" "$start" && kill -KILL "$pid" 2>/dev/null || true
+		if ours "$pid" "$start"; then
+			kill -KILL "$pid" 2>/dev/null || true
+		fi
 		timeout 20 tail --pid="$pid" -s 0.1 -f /dev/null
 	fi
 fi
 # Empty control groups are all that the kernel keeps of the containers.
 for group in /sys/fs/cgroup/ccci-test-"$(basename "$dir")" /sys/fs/cgroup/*/ccci-test-"$(basename "$dir")"; do
-	[ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} + || true
+	if [ -d "$group" ]; then
+		find "$group" -depth -type d -exec rmdir {} + || true
+	fi
 done
 rm -rf "$dir"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The first process of the namespaces that up.sh makes: reports itself, starts dockerd, collects orphans.
+# The first process of the namespaces that up.sh makes: says who it is, starts dockerd, collects orphans.
+# DIR/init.pid has its pid and start time, both as the machine sees them: down.sh ends it by them.
 set -euo pipefail
 
 dir=$1
@@ -7,7 +8,8 @@ dir=$1
 stat=$(</proc/self/stat)
 rest=${stat##*) }
 read -ra fields <<<"$rest"
-echo "${stat%% *} ${fields[19]}" >"$dir/ready"
+echo "${stat%% *} ${fields[19]}" >"$dir/init.pid"
+echo "${stat%% *}" >"$dir/ready"
 
 mount -t proc proc /proc
 # containerd and the plugins keep their sockets under /run; the machine's own must not be met there.

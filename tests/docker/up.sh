@@ -30,18 +30,29 @@ if [ -e "$dir/init.pid" ]; then
 	exit 1
 fi
 
+# Open for both, or opening it would wait for a writer that may never come.
 mkfifo "$dir/ready"
+exec 8<>"$dir/ready"
+# First of all who ends it: from here on our own death leaves nothing either.
+if [ -n "$fifo" ]; then
+	# The end of this file is the death of whoever held its other end. We wait until the watcher has
+	# left our process group: a caller that ends our group would end it as well.
+	# shellcheck disable=SC2016 # expanded by the watcher
+	setsid bash -c 'echo >&8; exec 8>&-; cat >/dev/null; exec "$1" "$2"' watch "$here/down.sh" "$dir" \
+		<&9 >/dev/null 2>&1 &
+	read -r -t 60 -u 8 _
+	exec 9<&-
+fi
 # Nothing of ours may stay open in the daemon: a caller that reads our output would wait for it.
 setsid unshare --mount --propagation private --net --pid --fork \
-	"$here/init.sh" "$dir" </dev/null >"$dir/daemon.log" 2>&1 9<&- &
-# One line: the init process's pid, or nothing when it never came so far.
-if ! read -r -t 60 pid start <"$dir/ready"; then
+	"$here/init.sh" "$dir" </dev/null >"$dir/daemon.log" 2>&1 8>&- &
+if ! read -r -t 60 -u 8 pid; then
 	echo "up.sh: the namespaces could not be made:" >&2
 	cat "$dir/daemon.log" >&2
 	exit 1
 fi
+exec 8>&-
 rm "$dir/ready"
-echo "$pid $start" >"$dir/init.pid"
 
 fail() {
 	echo "up.sh: $1" >&2
@@ -52,14 +63,12 @@ fail() {
 export DOCKER_HOST="unix://$dir/docker.sock"
 for ((try = 0; ; try++)); do
 	docker version >/dev/null 2>&1 && break
-	[ "$try" -lt 120 ] && [ -d "/proc/$pid" ] || fail "the daemon does not answer"
+	if [ "$try" = 120 ] || ! [ -d "/proc/$pid" ]; then
+		fail "the daemon does not answer"
+	fi
 	sleep 0.5
 done
 docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377 >/dev/null || fail "no Swarm"
 "$here/image/build.sh" >&2 || fail "no test image"
 
-if [ -n "$fifo" ]; then
-	# The reader's end: end of file is the death of whoever held the other one.
-	setsid bash -c 'cat >/dev/null; exec "$1" "$2"' watch "$here/down.sh" "$dir" <&9 >/dev/null 2>&1 &
-fi
 echo "$DOCKER_HOST"

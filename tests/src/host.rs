@@ -236,9 +236,15 @@ impl Host {
     /// The pids of a local service of a plain [`Host::run`].
     #[must_use]
     pub fn service(&self, name: &str) -> Vec<i32> {
-        let value = format!("{}/{name}", self.domain());
+        let value = self.service_mark(name);
         let own = self.processes().into_iter().filter(|process| process.carries("CCCI_LOCAL_SERVICE", &value));
         own.map(|process| process.pid).collect()
+    }
+
+    /// What the processes of a local service carry.
+    #[must_use]
+    pub fn service_mark(&self, name: &str) -> String {
+        self.app_dir().join(name).display().to_string()
     }
 
     /// What is left of the runs on this host, besides their directories.

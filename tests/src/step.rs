@@ -299,6 +299,11 @@ impl<'host> Step<'host> {
     /// Cancels it as Drone does: SIGKILL to the shell, and workspace and home deleted at once.
     pub fn cancel(&mut self) {
         self.kill_shell();
+        self.delete_workspace();
+    }
+
+    /// Deletes workspace and home.
+    pub fn delete_workspace(&self) {
         fs::remove_dir_all(self.dir.join("workspace")).unwrap();
     }
 

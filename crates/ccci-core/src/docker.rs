@@ -1,6 +1,6 @@
 //! The one module that talks to Docker.
 //!
-//! Questions and removals go to the daemon's API ([`transport`] says how), which answers with whole
+//! Questions and removals go to the daemon's API (`transport` says how), which answers with whole
 //! objects, labels included, and with a status that tells "gone" from "in use". What the `docker`
 //! program does itself (stack files, registry credentials, the output of a program) is its own
 //! business, see [`command`]. Both use the same [`Endpoint`].
@@ -9,6 +9,7 @@
 //! and so is a daemon that does not answer: "I could not look" is never an empty list.
 
 pub mod answers;
+pub mod change;
 pub mod command;
 pub mod endpoint;
 pub mod events;
@@ -19,13 +20,12 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::process::ProcessError;
 use answers::{Container, Info, Named, Network, Service, Task, Volume, Volumes};
+pub use change::Removable;
 pub use endpoint::Endpoint;
 use transport::Method;
 
@@ -91,23 +91,6 @@ impl DockerError {
     const fn is_no_swarm(&self) -> bool {
         matches!(self, Self::Refused { status: 503, .. })
     }
-}
-
-/// What kinds of things can be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removable {
-    /// A service, with its tasks, in the course of time.
-    Service,
-    /// A container, running or not, with its anonymous volumes.
-    Container,
-    /// A network.
-    Network,
-    /// A volume; by name.
-    Volume,
-    /// A secret.
-    Secret,
-    /// A config.
-    Config,
 }
 
 /// A Docker daemon.
@@ -180,7 +163,7 @@ impl Docker {
         // Filtered by ourselves: the daemon's filters match prefixes.
         let mut tasks = self.tasks()?;
         tasks.retain(|task| task.service_id == service_id);
-        tasks.sort_by(|one, two| two.created_at.cmp(&one.created_at));
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.created_at));
         Ok(tasks)
     }
 
@@ -253,57 +236,6 @@ impl Docker {
             Err(error) if error.is_gone() => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Removes something. What is gone already is no error.
-    ///
-    /// # Errors
-    /// [`DockerError::Refused`] while it is in use.
-    pub fn remove(&self, what: Removable, id: &str) -> Result<(), DockerError> {
-        let id = escape(id);
-        let path = match what {
-            Removable::Service => format!("/services/{id}"),
-            // Its anonymous volumes carry no name of ours: nobody would find them later.
-            Removable::Container => format!("/containers/{id}?force=1&v=1"),
-            Removable::Network => format!("/networks/{id}"),
-            Removable::Volume => format!("/volumes/{id}"),
-            Removable::Secret => format!("/secrets/{id}"),
-            Removable::Config => format!("/configs/{id}"),
-        };
-        match self.ask(Method::Delete, &path, None) {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_gone() => Ok(()),
-            // "removal … is already in progress": it goes, and whoever waits for it sees it go.
-            Err(DockerError::Refused { status: 409, message, .. })
-                if what == Removable::Container && message.contains("already in progress") =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Creates a secret; its id. The value goes to the daemon and nowhere else.
-    ///
-    /// # Errors
-    /// [`DockerError`]; one of that name that is there already is refused.
-    pub fn create_secret(&self, name: &str, stack: &str, value: &[u8]) -> Result<String, DockerError> {
-        self.create("/secrets/create", name, stack, value)
-    }
-
-    /// Creates a config; its id.
-    ///
-    /// # Errors
-    /// [`DockerError`]; one of that name that is there already is refused.
-    pub fn create_config(&self, name: &str, stack: &str, data: &[u8]) -> Result<String, DockerError> {
-        self.create("/configs/create", name, stack, data)
-    }
-
-    fn create(&self, path: &str, name: &str, stack: &str, data: &[u8]) -> Result<String, DockerError> {
-        let labels = json!({answers::STACK_LABEL: stack});
-        let body = json!({"Name": name, "Labels": labels, "Data": BASE64.encode(data)});
-        let answer = self.ask(Method::Post, path, Some(&body))?;
-        understand::<answers::Created>(path, &answer).map(|created| created.id)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, DockerError> {

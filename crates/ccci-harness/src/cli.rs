@@ -24,6 +24,13 @@ Examples:
   RECIPE=hello PR=12 REF=4f2a9c1 CCCI_PARENT_PID=$$ cc-ci-run run
   cc-ci-run run hello --on-conflict supersede --deadline 30m --keep 10m";
 
+const EXEC_EXAMPLES: &str = "\
+Example, in hooks/pre_backup:
+  cc-ci-run exec --service db -- pg_dump --file /var/lib/postgresql/data/dump.sql app
+
+Waits until the service has a running container of the version that is deployed, so a container that
+is just being replaced is never asked. The command's exit status is passed on.";
+
 const GUARD_EXAMPLES: &str = "\
 Examples:
   cc-ci-run guard --name db --deadline 10m --teardown ./down.sh -- ./test.sh
@@ -53,6 +60,11 @@ pub(crate) enum Command {
     Guard(Guard),
     /// Show every lock with its holder, phase and waiters, and what is left over
     Status(Output),
+    /// Say whether this host can do what a run will ask of it, and what to do where not
+    Doctor(Output),
+    /// Run a command in a service of the app under test, for hooks and tests
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(Exec),
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),
@@ -187,6 +199,22 @@ pub(crate) struct Output {
     /// Print JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// The service
+    #[arg(long, default_value = "app")]
+    pub(crate) service: String,
+    /// How long to wait for a running container of the deployed version
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = positive)]
+    pub(crate) wait: Duration,
+    /// The app's domain
+    #[arg(long, env = "CCCI_APP_DOMAIN")]
+    pub(crate) domain: String,
+    /// The command
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! The commands, from arguments to exit code.
 
+pub(crate) mod doctor;
+pub(crate) mod exec;
 pub(crate) mod reap;
 pub(crate) mod status;
 
@@ -17,7 +19,7 @@ use ccci_core::substrate::SubstrateError;
 
 use crate::cli::{Guard, Run};
 use crate::console::Console;
-use crate::keeper::{Ear, Keeper, NotTaken};
+use crate::keeper::{Ear, Keeper, Kept, NotTaken};
 use crate::outcome::Verdict;
 use crate::plan::Job;
 use crate::request::{self, Request};
@@ -44,11 +46,10 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let plan = request.plan.clone();
     match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
         Ok(mut kept) => {
-            let results = results::conclude(&plan, &dir, &kept.facts, &mut kept.console)?;
-            // The lock goes last: who gets it next finds a clean app and a finished report.
-            if let Err(error) = kept.lock.release() {
-                tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
-            }
+            let concluded = results::conclude(&plan, &dir, &kept.facts, &mut kept.console);
+            // Also when the report cannot be written.
+            give_up(kept);
+            let results = concluded?;
             if json {
                 print_json(&results)?;
             }
@@ -74,18 +75,28 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
     match Keeper::new(ear, console, dir.clone(), request.plan.clone()).keep() {
         Ok(mut kept) => {
             let (code, clean) = results::of_guard(&request.plan, &dir, &kept.facts, &mut kept.console)?;
-            if clean {
-                discard(&dir);
+            if !clean {
+                // The record in the lock's file leads the next guard to what this one left.
+                return Ok(ExitCode::from(code));
             }
-            if let Err(error) = kept.lock.release() {
-                tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
-            }
+            discard(&dir);
+            give_up(kept);
             Ok(ExitCode::from(code))
         }
         Err(not_taken) => {
             discard(&dir);
             Err(not_taken.into())
         }
+    }
+}
+
+/// The lock goes last: who gets it next finds a clean app and a finished report. Where a part of the
+/// run may still be at work it is not given up here: it lasts until that part is gone too.
+fn give_up(kept: Kept) {
+    if !kept.facts.no_reaper
+        && let Err(error) = kept.lock.release()
+    {
+        tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
     }
 }
 
@@ -111,7 +122,10 @@ fn spare_the_keeper() {
 fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
     let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
     request.plan.run_id = id.to_string();
-    dir.write_json(file::RUN, &request.plan)?;
+    if let Err(error) = dir.write_json(file::RUN, &request.plan) {
+        discard(&dir);
+        return Err(error.into());
+    }
     let console = Console::of(&request.plan, &dir);
     Ok((dir, request, console))
 }

@@ -101,7 +101,10 @@ impl Keeper {
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
         let dirty = lock.read_owner();
         let owner = self.owner();
-        lock.write_owner(&owner)?;
+        // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
+        // next, should this preclean fail, must still find what to clean.
+        let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
+        lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
         if !self.preclean(lock, dirty.as_ref())? {
             return Ok(());
         }

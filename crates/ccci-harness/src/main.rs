@@ -3,6 +3,7 @@
 //! One program, three parts: the keeper ([`keeper`]), the worker ([`worker`]) and the reaper
 //! ([`reaper`]); `docs/architecture.md` tells the life of a run.
 
+mod checkup;
 mod cli;
 mod command;
 mod console;
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         Command::Run(run) => command::run(*run, cli.config.as_deref()),
         Command::Guard(guard) => command::guard(guard, cli.config.as_deref()),
         Command::Status(output) => command::status::main(output, cli.config.as_deref()),
+        Command::Exec(exec) => command::exec::main(&exec, cli.config.as_deref()),
+        Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
         Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),

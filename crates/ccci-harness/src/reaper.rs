@@ -83,13 +83,14 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
         console.say(&format!("!! left over: {}: {}", residue.what, residue.why));
     }
     // A reaper before this one may have died half-way: what it removed stays on the receipt.
-    dir.write_json(receipt_file, &receipt)?;
+    let written = dir.write_json(receipt_file, &receipt);
     if parent_gone(Pid::from_raw(plan.keeper)) {
-        orphaned(&plan, &dir, lock, &mut console)?;
+        orphaned(&plan, &dir, lock, receipt.is_clean(), &mut console)?;
     } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
         // The keeper's share is of the file that somebody removed: this one is ours alone to give up.
         regained.release()?;
     }
+    written?;
     Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
 }
 
@@ -131,15 +132,27 @@ fn residue(what: &str, why: &str) -> Receipt {
 }
 
 /// The keeper was killed: conclude the run in its place.
-fn orphaned(plan: &Plan, dir: &RunDir, lock: Option<AppLock>, console: &mut Console) -> anyhow::Result<()> {
+fn orphaned(
+    plan: &Plan,
+    dir: &RunDir,
+    lock: Option<AppLock>,
+    clean: bool,
+    console: &mut Console,
+) -> anyhow::Result<()> {
     console.say("== the keeper is gone: the reaper concludes the run ==");
     let facts = Facts { cause: Some(Cause::KeeperDied), ..Facts::default() };
     report(dir, Event::Cancelled { cause: Cause::KeeperDied });
-    results::conclude(plan, dir, &facts, console)?;
-    if let Some(lock) = lock {
+    let concluded = results::conclude(plan, dir, &facts, console);
+    let marked = if clean { dir.write(file::CLEAN, b"") } else { Ok(()) };
+    // What a guard left is found by the record in its lock's file; what a run left, by its name.
+    if let Some(lock) = lock
+        && (clean || matches!(plan.job, Job::Recipe(_)))
+    {
         lock.release()?;
     }
-    Ok(())
+    // A report that cannot be written (full disk) is no reason to keep the lock.
+    marked?;
+    concluded.map(drop)
 }
 
 /// The name in a process list; an exec of `/proc/self/exe` would leave `exe` there.

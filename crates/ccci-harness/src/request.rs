@@ -70,7 +70,10 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         keep: run.keep,
     });
     let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));
-    let plan = Plan { docker_host, ..plan(settings, &LockName::App(domain), job, run.output.json)? };
+    let keep = run.keep.unwrap_or_default();
+    let plan = plan(settings, &LockName::App(domain), job, run.output.json)?;
+    // What the app stays up for comes on top: the tests keep their time.
+    let plan = Plan { docker_host, deadline: plan.deadline.saturating_add(keep), ..plan };
     Ok(Request { id: run_id(&fallback)?, plan })
 }
 

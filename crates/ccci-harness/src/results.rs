@@ -19,6 +19,7 @@ use crate::event::{Event, Stamped, WorkerEnd};
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
 use crate::plan::{Job, Plan};
+use crate::worker::pipeline::KEEP;
 
 /// The version of the shape of `results.json`; a reader must refuse a later one.
 pub(crate) const SCHEMA: u32 = 1;
@@ -214,6 +215,7 @@ struct Story {
     leaked: Option<Vec<String>>,
     end: Option<WorkerEnd>,
     command: Option<(u8, String)>,
+    kept: bool,
 }
 
 impl Story {
@@ -222,6 +224,7 @@ impl Story {
         match stamped.event.clone() {
             Event::Phase { name } => {
                 self.end_phase(at);
+                self.kept |= name == KEEP;
                 self.phase = Some((name, at));
             }
             Event::Locked { waited_ms } => {
@@ -267,7 +270,9 @@ impl Story {
 /// The verdict, with the one thing that went wrong. The first that applies wins: who ended a run
 /// outweighs what its half-done tests say, and a host that failed outweighs a test.
 fn judge(facts: &Facts, story: &Story, receipt: Option<&Receipt>) -> (Verdict, Option<String>) {
-    if let Some(cause) = &facts.cause {
+    // Who ends the time in which a finished run keeps its app up ends nothing else.
+    let keeping = story.end.is_some() && story.kept;
+    if let Some(cause) = facts.cause.as_ref().filter(|_| !keeping) {
         let verdict =
             if matches!(cause, Cause::Deadline | Cause::Alarm { .. }) { Verdict::Deadline } else { Verdict::Cancelled };
         return (verdict, Some(cause.to_string()));
@@ -321,7 +326,15 @@ pub(crate) fn of_guard(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let mut story = Story::default();
     events.iter().for_each(|stamped| story.tell(stamped));
     let (verdict, reason) = judge(facts, &story, receipt.as_ref());
-    let clean = receipt.as_ref().is_some_and(Receipt::is_clean) && !facts.no_reaper;
+    // Ended while it cleared what an earlier guard had left, it has nothing of its own to leave.
+    let began = events.iter().any(|stamped| matches!(stamped.event, Event::Phase { .. }));
+    let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
+    let clean = !facts.no_reaper
+        && if began {
+            receipt.as_ref().is_some_and(Receipt::is_clean)
+        } else {
+            preclean.as_ref().is_none_or(Receipt::is_clean)
+        };
     if clean {
         dir.write(file::CLEAN, b"")?;
     } else {

@@ -22,7 +22,7 @@ use ccci_core::weaken::{self, Protection};
 use crate::console::Console;
 use crate::event::{Event, WorkerEnd, report};
 use crate::guard;
-use crate::plan::{Job, Plan};
+use crate::plan::{Job, Plan, RecipeJob};
 use crate::reaper::{self, Mode};
 
 /// Runs as the worker. Returns only when it could not become the reaper; the keeper then starts one.
@@ -46,8 +46,7 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<Ex
     let plan = Plan::read(dir)?;
     // Held until the exec: the reaper goes on with the same fd.
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
-    let end = work(&plan, dir, &lock);
-    report(dir, Event::Done { end });
+    work(&plan, dir, &lock);
     if weaken::on(Protection::BecomeReaper) {
         Err(succeed()).context("cannot become the reaper")
     } else {
@@ -55,15 +54,22 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<Ex
     }
 }
 
-fn work(plan: &Plan, dir: &RunDir, lock: &AppLock) -> WorkerEnd {
+fn work(plan: &Plan, dir: &RunDir, lock: &AppLock) {
     let mut console = Console::of(plan, dir);
     // A bug of ours must still end in a teardown and in an honest report.
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| match &plan.job {
         Job::Recipe(job) => pipeline::run(plan, job, dir, lock, &mut console),
         Job::Guard(job) => guard::work(plan, job, dir, &mut console),
     }));
-    done.unwrap_or_else(|panic| {
+    let end = done.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         WorkerEnd::Host { message: format!("the harness itself failed: {}", text.unwrap_or("panic")) }
-    })
+    });
+    let finished = end == WorkerEnd::Finished;
+    report(dir, Event::Done { end });
+    if let Job::Recipe(RecipeJob { keep: Some(keep), .. }) = &plan.job
+        && finished
+    {
+        pipeline::keep_up(plan, *keep, dir, lock, &mut console);
+    }
 }

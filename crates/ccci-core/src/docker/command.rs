@@ -17,7 +17,7 @@ pub struct Deploy {
     pub files: Vec<PathBuf>,
     /// Variables for the files.
     pub env: BTreeMap<String, String>,
-    /// Whether services that the files no longer have are removed ([19]).
+    /// Whether services that the files no longer have are removed (incident `[19]`).
     pub prune: bool,
     /// Whether the registry is asked for an image's digest, as it is by default. An image that is
     /// only on this host has none.

@@ -3,7 +3,8 @@
 //! Addresses of an overlay network are counted from what has one: the gateway, services' virtual
 //! addresses, tasks, and what is attached on this node. That is all that an engine before 29 tells.
 //! An address that Swarm lost (moby/swarmkit#3230) belongs to nothing any more and is in no list, so
-//! the count is then a lower bound; [`Addresses::counted_by`] says which of the two it is.
+//! the count is then a lower bound; [`Addresses::counted_by`] says which of the two it is. What can
+//! really be had, [`Swarm::free_addresses`](crate::substrate::swarm::Swarm::free_addresses) tries.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

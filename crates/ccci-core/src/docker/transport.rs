@@ -213,3 +213,60 @@ fn in_time(error: io::Error, timeout: NextTimeout) -> Error {
         _ => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::super::Docker;
+    use super::*;
+
+    /// A daemon that answers each request, a connection each, with the next of `answers`.
+    fn answered<T>(answers: &[(u16, &str)], ask: impl FnOnce(Docker) -> T) -> T {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let docker = Docker::new(Endpoint::Tcp(listener.local_addr().unwrap().to_string()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (status, body) in answers {
+                    let (mut peer, _) = listener.accept().unwrap();
+                    let _request = peer.read(&mut [0; 4096]).unwrap();
+                    let head =
+                        format!("HTTP/1.1 {status} X\r\nApi-Version: 1.99\r\nContent-Length: {}\r\n\r\n", body.len());
+                    peer.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                }
+            });
+            ask(docker)
+        })
+    }
+
+    #[test]
+    fn a_newer_daemon_is_asked_in_the_version_that_is_known() {
+        let error = answered(&[(200, ""), (404, r#"{"message":"no such service"}"#)], |docker| docker.service("a b/c"));
+        let error = error.unwrap_err();
+        assert!(error.is_gone(), "{error}");
+        assert_eq!(error.to_string(), "Docker refused `GET /v1.52/services/a%20b%2Fc`: no such service (status 404)");
+    }
+
+    #[test]
+    fn an_answer_that_is_not_understood_names_the_request() {
+        for answer in ["", "{}", "[{\"ID\":\"x\"}]", "<html>"] {
+            let error = answered(&[(200, ""), (200, answer)], |docker| docker.services()).unwrap_err();
+            assert!(error.to_string().contains("answer to `/services`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_swarm_that_cannot_list_is_not_an_empty_one() {
+        let refused = (503, r#"{"message":"This node is not a swarm manager."}"#);
+        let info = |state: &str| {
+            format!(r#"{{"ServerVersion":"1","DockerRootDir":"/d","Swarm":{{"LocalNodeState":"{state}"}}}}"#)
+        };
+        for state in ["active", "locked", "pending", "error"] {
+            let result = answered(&[(200, ""), refused, (200, &info(state))], |docker| docker.services());
+            assert!(result.is_err(), "{state}");
+        }
+        let none = answered(&[(200, ""), refused, (200, &info("inactive"))], |docker| docker.services());
+        assert_eq!(none.unwrap().len(), 0);
+    }
+}

@@ -2,7 +2,8 @@
 //! secrets are files, all under `<state_dir>/local/<domain>/`.
 //!
 //! The processes outlive a killed run, as containers would. Each carries
-//! `CCCI_LOCAL_SERVICE=<domain>/<service>`, so an app is found even when its directory is gone.
+//! `CCCI_LOCAL_SERVICE=<state_dir>/local/<domain>/<service>`, so an app is found even when its directory
+//! is gone, and one that lives under another state directory is never taken for ours.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -67,15 +68,19 @@ impl Local {
         }
     }
 
-    /// The tag of one service's processes.
+    /// What the processes of one service carry in [`SERVICE_VAR`].
     #[must_use]
-    pub fn service_tag(domain: &Domain, service: &str) -> Tag {
-        Tag::Variable(SERVICE_VAR, format!("{domain}/{service}"))
+    pub fn service_mark(&self, domain: &Domain, service: &str) -> String {
+        self.root.join(domain.as_str()).join(service).display().to_string()
     }
-}
 
-fn processes() -> Result<BTreeSet<String>, SubstrateError> {
-    tagged::values_of(SERVICE_VAR).map_err(|source| SubstrateError::Unreadable { what: "/proc".to_owned(), source })
+    /// `<domain>/<service>` of every service of ours that has a process.
+    fn processes(&self) -> Result<BTreeSet<String>, SubstrateError> {
+        let root = format!("{}/", self.root.display());
+        let marks = tagged::values_of(SERVICE_VAR)
+            .map_err(|source| SubstrateError::Unreadable { what: "/proc".to_owned(), source })?;
+        Ok(marks.iter().filter_map(|mark| mark.strip_prefix(&root).map(str::to_owned)).collect())
+    }
 }
 
 impl Substrate for Local {
@@ -86,7 +91,7 @@ impl Substrate for Local {
     fn apps(&self, base: &BaseDomain) -> Result<BTreeSet<Domain>, SubstrateError> {
         let mut apps = env_file::apps(&self.abra_dir, SERVER, base)?;
         apps.extend(list_dir(&self.root)?.iter().filter_map(|name| Domain::parse(name, base)));
-        apps.extend(processes()?.iter().filter_map(|value| Domain::parse(value.split_once('/')?.0, base)));
+        apps.extend(self.processes()?.iter().filter_map(|value| Domain::parse(value.split_once('/')?.0, base)));
         Ok(apps)
     }
 
@@ -97,7 +102,7 @@ impl Substrate for Local {
             .filter_map(|name| name.strip_suffix(".json").map(str::to_owned))
             .collect();
         services.extend(
-            processes()?
+            self.processes()?
                 .iter()
                 .filter_map(|value| value.strip_prefix(domain.as_str())?.strip_prefix('/').map(str::to_owned)),
         );
@@ -132,8 +137,8 @@ impl Substrate for Local {
         let failed = |why: String| SubstrateError::Remove { object: object.to_string(), why };
         let removed = match object.kind {
             Kind::Service => {
-                tagged::end_all(&Self::service_tag(domain, &object.name), STOP_GRACE)
-                    .map_err(|error| failed(error.to_string()))?;
+                let tag = Tag::Variable(SERVICE_VAR, self.service_mark(domain, &object.name));
+                tagged::end_all(&tag, STOP_GRACE).map_err(|error| failed(error.to_string()))?;
                 remove_file(&paths.services.join(format!("{}.json", object.name)))
                     .and_then(|()| remove_file(&paths.services.join(format!("{}.log", object.name))))
             }

@@ -3,9 +3,10 @@
 //! The stack's label decides what belongs to an app, and for what has no label its exact name up to
 //! the `_`. Removal is in the order of [`Kind`], with one thing that matters more than the order:
 //! a stack's own networks stay until its last task and its last container are gone. Removed earlier,
-//! each task costs every *external* network of the stack an address for good ([vip]).
+//! each task costs every *external* network of the stack an address for good (incident `[vip]`).
 
 mod inventory;
+mod probe;
 mod quiet;
 
 use std::collections::BTreeSet;

@@ -72,12 +72,13 @@ pub(crate) struct App {
 impl App {
     /// An app that nothing exists of. `name` tells the tests' apps apart.
     pub(crate) fn new(name: &str) -> Self {
-        Self::on(docker(), name)
+        Self::on(docker(), name, "ci.x")
     }
 
-    pub(crate) fn on(docker: Docker, name: &str) -> Self {
+    /// An app on this daemon, under this base domain.
+    pub(crate) fn on(docker: Docker, name: &str, base: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let base = BaseDomain::new("ci.x").unwrap();
+        let base = BaseDomain::new(base).unwrap();
         // The process id, so that two runs of the tests can share a daemon.
         let domain = Domain::derive(&RecipeName::new("hello").unwrap(), name, &std::process::id().to_string(), &base);
         let places = Places {
@@ -115,9 +116,17 @@ impl App {
         self.wait_for(2);
     }
 
-    /// Deploys a stack file.
+    /// Deploys a stack file, in which `STACK_NAME` is known.
     pub(crate) fn deploy_text(&self, text: &str) {
-        deploy_as(&self.docker, self.dir.path(), &self.stack, text);
+        let file = self.dir.path().join(format!("{}.yml", self.stack));
+        std::fs::write(&file, text).unwrap();
+        let deploy = Deploy {
+            stack: self.stack.clone(),
+            files: vec![file],
+            env: [("STACK_NAME".to_owned(), self.stack.clone())].into(),
+            ..Deploy::default()
+        };
+        self.docker.stack_deploy(&deploy, PATIENCE, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Waits until `number` tasks run.
@@ -163,6 +172,16 @@ pub(crate) fn runs_within(docker: &Docker, stack: &str, number: usize, limit: Du
     }
 }
 
+impl Drop for App {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing either: the daemon may be one that others use too.
+        if std::thread::panicking() {
+            let receipt = self.take_down(PATIENCE);
+            eprintln!("taken down after the failure: {}", receipt.is_clean());
+        }
+    }
+}
+
 /// What Docker's own program shows that begins with `name`, as `kind name`.
 pub(crate) fn shown_by_docker(docker: &Docker, name: &str) -> Vec<String> {
     let mut shown = Vec::new();
@@ -180,19 +199,6 @@ pub(crate) fn shown_by_docker(docker: &Docker, name: &str) -> Vec<String> {
     }
     shown.sort();
     shown
-}
-
-/// Deploys `text` as `stack`; the secret and config names in it follow the stack's name.
-pub(crate) fn deploy_as(docker: &Docker, dir: &Path, stack: &str, text: &str) {
-    let file = dir.join(format!("{stack}.yml"));
-    std::fs::write(&file, text).unwrap();
-    let deploy = Deploy {
-        stack: stack.to_owned(),
-        files: vec![file],
-        env: [("STACK_NAME".to_owned(), stack.to_owned())].into(),
-        ..Deploy::default()
-    };
-    docker.stack_deploy(&deploy, PATIENCE, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// A recipe of two services.
@@ -228,16 +234,26 @@ configs:
 pub(crate) struct External(pub(crate) String);
 
 impl External {
-    pub(crate) fn new(name: &str, subnet: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::create(name, &[])
+    }
+
+    /// One that is as small as this.
+    pub(crate) fn with_subnet(name: &str, subnet: &str) -> Self {
+        Self::create(name, &["--subnet", subnet])
+    }
+
+    fn create(name: &str, more: &[&str]) -> Self {
         let name = format!("{name}-{}", std::process::id());
-        cli(&docker(), &["network", "create", "--driver", "overlay", "--attachable", "--subnet", subnet, &name]);
+        let args = [&["network", "create", "--driver", "overlay", "--attachable"], more, &[&name]].concat();
+        cli(&docker(), &args);
         Self(name)
     }
 }
 
 impl Drop for External {
     fn drop(&mut self) {
-        // Fails where a test failed and left its stack; the daemon goes with the process.
+        // A node holds on to a network for a moment after its last container.
         let _removed = docker().job(["network", "rm", &self.0]).run(&mut |_| {});
     }
 }

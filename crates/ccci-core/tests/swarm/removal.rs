@@ -8,22 +8,21 @@ use ccci_core::lock::AppLock;
 use ccci_core::name::{BaseDomain, Domain};
 use ccci_core::substrate::{Kind, Object, Substrate, SubstrateError};
 
-use super::lab::{App, External, PATIENCE, cli, compose, deploy_as, runs_within, shown_by_docker};
+use super::lab::{App, External, PATIENCE, cli, docker};
 
 #[test]
 fn a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay() {
     let app = App::new("whole");
-    let external = External::new("whole", "10.70.1.0/24");
+    let external = External::new("whole");
     app.deploy(&external.0, "run");
     let env = app.write_env();
 
-    // Witnesses whose names begin alike: a stack, and things of every kind without a label.
-    let neighbour = format!("{}y", app.stack);
-    let dir = tempfile::tempdir().unwrap();
-    app.docker.create_secret(&format!("{neighbour}_pw_v1"), &neighbour, b"hunter2hunter2").unwrap();
-    deploy_as(&app.docker, dir.path(), &neighbour, &compose(&external.0, "run"));
-    assert!(runs_within(&app.docker, &neighbour, 2, PATIENCE));
-    let bare = format!("{}y_bare", app.stack);
+    // Witnesses whose names begin alike: an app of another host's base domain, and things of every
+    // kind without a label.
+    let neighbour = App::on(docker(), "whole", "ci.xy");
+    assert_eq!(neighbour.stack, format!("{}y", app.stack));
+    neighbour.deploy(&external.0, "run");
+    let bare = format!("{}_bare", neighbour.stack);
     let witness = format!("{}-witness", app.stack);
     for name in [&bare, &witness] {
         cli(&app.docker, &["volume", "create", name]);
@@ -31,8 +30,8 @@ fn a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay() {
         cli(&app.docker, &["secret", "create", name, env.to_str().unwrap()]);
         cli(&app.docker, &["config", "create", name, env.to_str().unwrap()]);
     }
-    let neighbours_before = everything_named(&app, &neighbour);
-    assert!(neighbours_before.len() >= 12, "{neighbours_before:?}");
+    let neighbours_before = lasting(&neighbour);
+    assert_eq!(neighbours_before.len(), 11, "{neighbours_before:?}");
     let ours_before = app.shown_by_docker();
     let kinds: BTreeSet<&str> = ours_before.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(kinds.len(), 6, "one of each kind at least: {ours_before:?}");
@@ -51,18 +50,18 @@ fn a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay() {
     assert_eq!(app.shown_by_docker(), [] as [String; 0]);
     assert!(!app.swarm().apps(&app.base).unwrap().contains(&app.domain));
 
-    assert_eq!(everything_named(&app, &neighbour), neighbours_before);
+    assert_eq!(lasting(&neighbour), neighbours_before);
     for kind in ["volume", "network", "secret", "config"] {
         cli(&app.docker, &[kind, "inspect", &witness]);
         cli(&app.docker, &[kind, "rm", &witness]);
         cli(&app.docker, &[kind, "rm", &bare]);
     }
-    cli(&app.docker, &["stack", "rm", &neighbour]);
+    assert!(neighbour.take_down(PATIENCE).is_clean());
 }
 
-/// What Docker shows of a stack, the changing names of containers apart.
-fn everything_named(app: &App, stack: &str) -> Vec<String> {
-    let mut all = shown_by_docker(&app.docker, stack);
+/// What Docker shows of an app, without its containers, whose names change.
+fn lasting(app: &App) -> Vec<String> {
+    let mut all = app.shown_by_docker();
     all.retain(|line| !line.starts_with("container"));
     all
 }
@@ -137,7 +136,7 @@ fn a_secret_in_use_is_named_and_goes_as_soon_as_it_can() {
 #[test]
 fn a_service_that_does_not_stop_is_killed_and_its_parts_go() {
     let app = App::new("stubborn");
-    let external = External::new("stubborn", "10.70.2.0/24");
+    let external = External::new("stubborn");
     app.deploy(&external.0, "stubborn");
     let receipt = app.take_down(PATIENCE);
     assert!(receipt.is_clean(), "{receipt:#?}");
@@ -182,7 +181,7 @@ impl Substrate for Interrupted {
 
 #[test]
 fn an_interrupted_teardown_is_found_and_finished_by_the_next() {
-    let external = External::new("interrupted", "10.70.3.0/24");
+    let external = External::new("interrupted");
     let kinds =
         [Kind::Service, Kind::Container, Kind::Network, Kind::Volume, Kind::Secret, Kind::Config, Kind::EnvFile];
     let interrupt = |at: Kind| {

@@ -68,7 +68,7 @@ fn a_daemon_that_stops_in_the_middle_of_a_wait_ends_it_with_an_error() {
 
 #[test]
 fn a_docker_without_swarm_has_no_services_and_still_its_volumes() {
-    let app = App::on(Docker::new(start()), "noswarm");
+    let app = App::on(Docker::new(start()), "noswarm", "ci.x");
     cli(&app.docker, &["swarm", "leave", "--force"]);
     assert!(!app.docker.info().unwrap().swarm.may_exist());
     cli(&app.docker, &["volume", "create", &format!("{}_data", app.stack)]);

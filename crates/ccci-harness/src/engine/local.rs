@@ -85,7 +85,7 @@ impl LocalEngine {
             .args(args)
             .without_env(|key| key.starts_with("CCCI_") || key.starts_with("DRONE_") || key == "ABRA_DIR")
             .env(&memory.env)
-            .env([(SERVICE_VAR, format!("{}/{name}", app.domain))])
+            .env([(SERVICE_VAR, self.local.service_mark(&app.domain, name))])
             .dir(&paths.release);
         let started = job.detach(&log);
         let memory = match started {

@@ -21,6 +21,7 @@ use ccci_core::substrate::{Kind, Object, env_file};
 use jiff::Timestamp;
 
 use super::{App, Archive, Engine, EngineError, Observation};
+use crate::checkup;
 use crate::health::Target;
 use crate::plan::Plan;
 use crate::recipe::source::Release;
@@ -55,6 +56,10 @@ impl SwarmEngine {
         if !info.swarm.is_manager() {
             let why = if info.swarm.error.is_empty() { "run `docker swarm init` on it" } else { &info.swarm.error };
             return Err(EngineError::Host(format!("Docker at {} is no manager of a Swarm: {why}", docker.endpoint())));
+        }
+        // What would fail anyway is said before anything is made ([9], [disk]).
+        if let Some(trouble) = checkup::fatal(&docker.host()?) {
+            return Err(EngineError::Host(format!("{}: {}; {}", trouble.name, trouble.seen, trouble.remedy)));
         }
         Ok(Self { docker, abra_dir: plan.places.abra_dir.clone(), ingress: plan.settings.ingress })
     }

@@ -1,6 +1,7 @@
 //! The recipe's way through a run: fetch → test folder → base → app → deploy → tiers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, Owner};
@@ -82,23 +83,30 @@ fn through(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: 
     let secrets = stages.secrets();
     stages.count_deploys();
     search_for_secrets(dir, &secrets);
-    done?;
-    if let Some(keep) = job.keep {
-        phases.begin("keep");
-        let left = ccci_core::config::duration::show(keep);
-        let url = engine.target(&app).map(|target| target.base_url()).unwrap_or_default();
-        console.say(&format!(
-            "== {} stays up for {left} at {url} (Host: {}); end it with: kill {} ==",
-            job.recipe, job.domain, plan.keeper
-        ));
-        let until = Deadline::after(keep);
-        while !until.passed() {
-            // A signal makes this process the reaper at once.
-            let _over = wait_ready(&mut [], Some(until.left()));
-        }
+    if job.keep.is_some()
+        && let Some(target) = engine.target(&app)
+    {
+        console.say(&format!("== {} answers at {} (Host: {}) ==", job.recipe, target.base_url(), job.domain));
     }
+    done?;
     Ok(())
 }
+
+/// Leaves the app up for a person to look at. Its tests have spoken: whatever ends this does not
+/// change the verdict.
+pub(super) fn keep_up(plan: &Plan, keep: Duration, dir: &RunDir, lock: &AppLock, console: &mut Console) {
+    Phases { dir, lock }.begin(KEEP);
+    let left = ccci_core::config::duration::show(keep);
+    console.say(&format!("== {} stays up for {left}; end it with: kill {} ==", plan.subject(), plan.keeper));
+    let until = Deadline::after(keep);
+    while !until.passed() {
+        // A signal makes this process the reaper at once.
+        let _over = wait_ready(&mut [], Some(until.left()));
+    }
+}
+
+/// The phase after the tests in which the app stays up.
+pub(crate) const KEEP: &str = "keep";
 
 /// Reports the phases, in the events and in the lock's record.
 pub(super) struct Phases<'run> {

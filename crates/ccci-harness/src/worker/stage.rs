@@ -342,6 +342,10 @@ impl<'run> Stages<'run> {
         if let Some(target) = self.engine.target(self.app) {
             env.insert("CCCI_BASE_URL".to_owned(), target.base_url());
         }
+        // `cc-ci-run exec` is this program, wherever it was started from.
+        if let Some(own) = std::env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
+            env.insert("PATH".to_owned(), format!("{}:{}", std::env::var("PATH").unwrap_or_default(), own.display()));
+        }
         env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
         env
     }

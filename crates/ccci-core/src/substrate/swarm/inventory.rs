@@ -13,8 +13,8 @@ use crate::weaken::{self, Protection};
 struct Part {
     object: Object,
     stack: Option<String>,
-    /// Whether Swarm started it, and takes it away.
-    task: bool,
+    /// The task that it is the container of.
+    task: Option<String>,
 }
 
 /// All that Docker has of the kinds that a stack is made of.
@@ -51,7 +51,7 @@ impl Inventory {
 
     fn add(&mut self, kind: Kind, name: String, id: String, labels: &Labels) {
         let stack = labels.get(STACK_LABEL).filter(|stack| !stack.is_empty()).cloned();
-        self.parts.push(Part { object: Object { kind, name, id }, stack, task: labels.contains_key(TASK_LABEL) });
+        self.parts.push(Part { object: Object { kind, name, id }, stack, task: labels.get(TASK_LABEL).cloned() });
     }
 
     /// The apps of which there is anything.
@@ -72,10 +72,10 @@ impl Inventory {
         objects
     }
 
-    /// The containers of `stack`, and whether Swarm takes them away.
-    pub(super) fn containers_of(&self, stack: &str) -> Vec<(Object, bool)> {
+    /// The containers of `stack`, each with its task if Swarm started it.
+    pub(super) fn containers_of(&self, stack: &str) -> Vec<(Object, Option<String>)> {
         let parts = self.parts_of(stack).into_iter().filter(|part| part.object.kind == Kind::Container);
-        parts.map(|part| (part.object.clone(), part.task)).collect()
+        parts.map(|part| (part.object.clone(), part.task.clone())).collect()
     }
 
     fn parts_of(&self, stack: &str) -> Vec<&Part> {
@@ -88,7 +88,7 @@ impl Inventory {
     }
 }
 
-/// Whether something called `name`, with this stack label, belongs to `stack` ([neighbour]).
+/// Whether something called `name`, with this stack label, belongs to `stack` (incident `[neighbour]`).
 ///
 /// A label is the only word on it. Without one the name tells, up to the `_`; but the name of stack
 /// `a_b`'s secret begins like one of stack `a`, so a known stack with the longer name has it.

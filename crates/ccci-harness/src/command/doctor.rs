@@ -1,0 +1,36 @@
+//! `cc-ci-run doctor`: whether this host can do what a run will ask of it, and what to do where not.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use ccci_core::config::{Places, Settings};
+use ccci_core::lifetime::cause::exit;
+
+use crate::checkup::{self, Level};
+use crate::cli::Output;
+
+/// Shows every finding, a line each.
+///
+/// # Errors
+/// When the settings cannot be used.
+pub(crate) fn main(output: Output, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(config)?;
+    let findings = checkup::all(&Places::find(&settings)?);
+    if output.json {
+        super::print_json(&findings)?;
+    } else {
+        for finding in &findings {
+            let level = match finding.level {
+                Level::Ok => "ok  ",
+                Level::Warn => "warn",
+                Level::Fail => "FAIL",
+            };
+            super::say(&format!("{level}  {:<28} {}", finding.name, finding.seen))?;
+            if !finding.remedy.is_empty() {
+                super::say(&format!("      → {}", finding.remedy))?;
+            }
+        }
+    }
+    let worst = findings.iter().map(|finding| finding.level).max();
+    Ok(ExitCode::from(if worst == Some(Level::Fail) { exit::HOST } else { exit::GREEN }))
+}
