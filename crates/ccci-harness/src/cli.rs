@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Check a settings file
     #[command(subcommand)]
     Config(Config),
+    /// For packagers: write man pages or shell completions
+    #[command(subcommand, hide = true)]
+    Generate(ccci_manual::Generate),
     /// One part of a run; started by the keeper
     #[command(hide = true)]
     Worker { dir: PathBuf, lock: i32, alive: i32 },

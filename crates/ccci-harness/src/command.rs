@@ -165,6 +165,15 @@ pub(crate) fn config_check(path: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `cc-ci-run generate`.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode> {
+    what.write(<crate::cli::Cli as clap::CommandFactory>::command())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Marks an error as the caller's mistake.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start")]

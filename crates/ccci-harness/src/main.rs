@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
         Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
+        Command::Generate(what) => command::generate(&what),
         Command::Worker { dir, lock, alive } => worker::main(&RunDir::open(dir), lock, alive),
         Command::Reaper { dir, lock, preclean } => {
             let mode = preclean.map_or(reaper::Mode::Teardown, |earlier| reaper::Mode::Preclean { earlier });

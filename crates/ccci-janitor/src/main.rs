@@ -19,7 +19,7 @@ use std::time::Duration;
 use ccci_core::config::{ConfigError, Places, Settings, duration};
 use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::signals::Signals;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -44,6 +44,9 @@ enum Command {
     /// Look at everything once, and reap what has no living run
     #[command(after_help = "Examples:\n  cc-ci-janitor sweep --dry-run\n  cc-ci-janitor sweep --json --budget 4m")]
     Sweep(Sweep),
+    /// For packagers: write man pages or shell completions
+    #[command(subcommand, hide = true)]
+    Generate(ccci_manual::Generate),
 }
 
 #[derive(Debug, Args)]
@@ -88,7 +91,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<u8> {
-    let Command::Sweep(args) = &cli.command;
+    let args = match &cli.command {
+        Command::Sweep(args) => args,
+        Command::Generate(what) => {
+            what.write(Cli::command())?;
+            return Ok(exit::GREEN);
+        }
+    };
     let settings = Settings::load(cli.config.as_deref())?;
     let places = Places::find(&settings)?;
     // A reap that has begun ends; systemd's stop timeout is the last word.

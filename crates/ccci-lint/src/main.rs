@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use xshell::Shell;
 
 /// Lint for cc-ci.
@@ -36,14 +36,17 @@ enum Command {
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
+    /// For packagers: write man pages or shell completions
+    #[command(subcommand, hide = true)]
+    Generate(ccci_manual::Generate),
 }
 
 fn main() -> ExitCode {
-    let Command::Repo { fix, rules_only, dir } = Cli::parse().command;
-    let problems = match lint(&dir, fix, rules_only) {
-        Ok(problems) => problems,
-        Err(error) => vec![format!("{error:#}")],
+    let found = match Cli::parse().command {
+        Command::Repo { fix, rules_only, dir } => lint(&dir, fix, rules_only),
+        Command::Generate(what) => return generate(&what),
     };
+    let problems = found.unwrap_or_else(|error| vec![format!("{error:#}")]);
     for problem in &problems {
         say(problem);
     }
@@ -60,6 +63,16 @@ fn lint(dir: &Path, fix: bool, rules_only: bool) -> anyhow::Result<Vec<String>> 
         problems.extend(tools::run(&shell, &files, fix));
     }
     Ok(problems)
+}
+
+fn generate(what: &ccci_manual::Generate) -> ExitCode {
+    match what.write(Cli::command()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _unseen = writeln!(std::io::stderr(), "cc-ci-lint: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn say(line: &str) {

@@ -1,0 +1,26 @@
+{
+  mkShellNoCC,
+  rust-analyzer,
+  packageSet,
+  treefmt,
+}:
+let
+  inherit (packageSet) craneLib runtimeTools unwrapped;
+in
+{
+  # Everything that the README's test command and the editor need.
+  default = craneLib.devShell {
+    inputsFrom = [ unwrapped ];
+    packages = [
+      rust-analyzer
+      treefmt
+    ]
+    ++ runtimeTools
+    ++ packageSet.lintTools;
+  };
+
+  # `nix develop .#lint --command cc-ci-lint repo`: the linter with exactly the tools it drives.
+  lint = mkShellNoCC {
+    packages = [ unwrapped ] ++ packageSet.lintTools;
+  };
+}

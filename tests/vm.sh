@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# The VM tests of nix/tests without Nix: their scripts on a Debian guest in a container with a systemd of its
+# own, with the units, timer and tmpfiles rules that the NixOS module evaluates to. Under `nix flake check` the
+# same scripts run on NixOS.
+#
+#   tests/vm.sh [NAME...]
+#
+# The guest and the driver of the scripts are tools from beside the repository. Where those, root or a
+# container cannot be had, it says what it skips and why, and that is no failure.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools=$root/../shared/tools
+target=${CARGO_TARGET_DIR:-$root/target}
+work=$target/vm
+# More than the cores: a script mostly waits for its Swarm.
+at_once=3
+
+skip() {
+  echo "== SKIPPED: the VM tests (nix/tests): $* ==" >&2
+  exit 0
+}
+
+names=("$@")
+if ((!$#)); then
+  # The longest first.
+  for name in deadline kill-9-and-janitor reboot same-domain-waits; do names+=("$name"); done
+  for script in "$root"/nix/tests/*.py; do
+    name=$(basename "$script" .py)
+    [[ " ${names[*]} " == *" $name "* ]] || names+=("$name")
+  done
+fi
+
+[[ -e $tools/driver.py && -e $tools/build-vm.sh ]] || skip "there is no ../shared/tools with build-vm.sh and driver.py"
+[[ $(id -u) == 0 ]] || skip "they need root"
+missing=()
+command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+command -v mke2fs >/dev/null || missing+=(e2fsprogs)
+command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+if ((${#missing[@]})); then
+  command -v apt-get >/dev/null || skip "please install ${missing[*]}"
+  apt-get update -qq || true
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null || skip "${missing[*]} cannot be had"
+fi
+unshare --mount --net --pid --fork true 2>/dev/null || skip "namespaces cannot be made here"
+
+mkdir -p "$work"
+if [[ ! -d $work/guest ]]; then
+  echo "making the guest (once)"
+  rm -rf "$work/guest.new"
+  EXTRA=libnss-myhostname,python3-minimal bash "$tools/build-vm.sh" "$work/guest.new" >"$work/guest.log" 2>&1 ||
+    skip "the guest cannot be made: $(tail -n 1 "$work/guest.log")"
+  mv "$work/guest.new" "$work/guest"
+fi
+
+# Static, for the guest has a libc of its own.
+triple=$(rustc --print host-tuple)
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --bins --manifest-path "$root/Cargo.toml" \
+  --package ccci-harness --package ccci-janitor --package ccci-lint --target "$triple" --target-dir "$target/static"
+
+run=$(mktemp -d "$work/run.XXXXXX")
+# Of the drivers that run, by their pids.
+declare -A name_of=()
+# Each driver is the first process of a pid namespace: with it ends everything that it started.
+# shellcheck disable=SC2329 # called by the trap
+clean() {
+  ((${#name_of[@]} == 0)) || kill -KILL "${!name_of[@]}" 2>/dev/null || true
+  wait || true
+  rm -rf "$run"
+}
+trap clean EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+"$root/nix/tests/overlay.sh" "$target/static/$triple/debug" "$run/overlay"
+mkdir "$run/tmp"
+
+one() {
+  TMPDIR=$run/tmp exec unshare --mount-proc --pid --fork --kill-child python3 "$tools/driver.py" --backend nspawn \
+    --image "$work/guest" --overlay "$run/overlay" --timeout 600 --console "$root/nix/tests/$1.py" >"$work/$1.log" 2>&1
+}
+
+failed=()
+next=0
+while ((next < ${#names[@]} || ${#name_of[@]})); do
+  while ((next < ${#names[@]} && ${#name_of[@]} < at_once)); do
+    one "${names[next]}" &
+    name_of[$!]=${names[next]}
+    next=$((next + 1))
+  done
+  rc=0
+  wait -n -p done_pid "${!name_of[@]}" || rc=$?
+  name=${name_of[$done_pid]}
+  unset "name_of[$done_pid]"
+  if ((rc)); then
+    failed+=("$name")
+    echo "vm $name: FAIL (+${SECONDS}s); the end of $work/$name.log:"
+    tail -n 60 "$work/$name.log"
+  else
+    echo "vm $name: ok (+${SECONDS}s)"
+  fi
+done
+if ((${#failed[@]})); then
+  echo "VM tests failed: ${failed[*]}" >&2
+  exit 1
+fi
