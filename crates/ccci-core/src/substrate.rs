@@ -131,6 +131,15 @@ pub trait Substrate {
     /// [`SubstrateError::Unreadable`].
     fn objects(&self, domain: &Domain) -> Result<Vec<Object>, SubstrateError>;
 
+    /// Those of `planned` that exist by now and that [`Substrate::objects`] may not find, because they
+    /// carry neither the app's name nor its mark. Where everything carries one, there are none.
+    ///
+    /// # Errors
+    /// [`SubstrateError::Unreadable`].
+    fn unmarked(&self, _planned: &[Object]) -> Result<Vec<Object>, SubstrateError> {
+        Ok(Vec::new())
+    }
+
     /// Removes one part and waits until it is gone. Something that is gone already is no error.
     ///
     /// # Errors

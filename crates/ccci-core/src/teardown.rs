@@ -68,21 +68,33 @@ impl Receipt {
     }
 }
 
-/// Ends the processes that carry `tag`, then removes all that `substrates` find of `domain`.
+/// What is taken down, and how.
+#[derive(Clone, Copy)]
+pub struct Teardown<'run> {
+    /// The app's lock. Verified before each removal: whoever owns it may remove, nobody else.
+    pub lock: &'run AppLock,
+    /// Where to look for the app.
+    pub substrates: &'run [Box<dyn Substrate>],
+    /// The app.
+    pub domain: &'run Domain,
+    /// What the run had written down that it would make ([48]); empty for who does not know the run.
+    pub planned: &'run [Object],
+    /// The processes that are ended first.
+    pub tag: &'run Tag,
+    /// What those get between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// The longest that it may take.
+    pub budget: Duration,
+}
+
+/// Ends the processes, then removes all that the substrates find of the app, and what was planned.
 ///
-/// Works on half-made apps, and again on what an interrupted teardown left. Before each removal the
-/// lock is verified; a lost lock ends it, since another run may own the app by then. Whatever happens,
-/// the receipt says so. `journal` hears of each removal at once, for who may die before the receipt.
+/// Works on half-made apps, and again on what an interrupted teardown left. A lost lock ends it, since
+/// another run may own the app by then. Whatever happens, the receipt says so. `journal` hears of each
+/// removal at once, for who may die before the receipt.
 #[must_use]
-pub fn take_down(
-    lock: &AppLock,
-    substrates: &[Box<dyn Substrate>],
-    domain: &Domain,
-    tag: &Tag,
-    grace: Duration,
-    budget: Duration,
-    journal: &mut dyn FnMut(&Removed),
-) -> Receipt {
+pub fn take_down(teardown: &Teardown<'_>, journal: &mut dyn FnMut(&Removed)) -> Receipt {
+    let Teardown { lock, substrates, domain, planned, tag, grace, budget } = *teardown;
     let begun = Deadline::after(Duration::ZERO);
     let until = Deadline::after(budget);
     let mut receipt = Receipt::default();
@@ -98,7 +110,7 @@ pub fn take_down(
             journal(&removed);
             receipt.removed.push(removed);
         };
-        match clear(lock, substrate.as_ref(), domain, until, &mut removed) {
+        match clear(lock, substrate.as_ref(), domain, planned, until, &mut removed) {
             Ok(residue) => {
                 cleared &= residue.is_empty();
                 receipt.residue.extend(residue);
@@ -120,13 +132,19 @@ fn clear(
     lock: &AppLock,
     substrate: &dyn Substrate,
     domain: &Domain,
+    planned: &[Object],
     until: Deadline,
     removed: &mut dyn FnMut(&Object),
 ) -> Result<Vec<Residue>, String> {
     let mut empty = 0;
     let mut failures: BTreeMap<Object, String> = BTreeMap::new();
     loop {
-        let objects = substrate.objects(domain).map_err(|error| error.to_string())?;
+        let mut objects = substrate.objects(domain).map_err(|error| error.to_string())?;
+        if !planned.is_empty() {
+            objects.extend(substrate.unmarked(planned).map_err(|error| error.to_string())?);
+            objects.sort();
+            objects.dedup();
+        }
         empty = if objects.is_empty() { empty + 1 } else { 0 };
         if empty == 2 {
             return Ok(Vec::new());

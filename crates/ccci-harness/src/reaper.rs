@@ -17,7 +17,7 @@ use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{RunDir, file};
-use ccci_core::teardown::{Receipt, Removed, Residue, take_down};
+use ccci_core::teardown::{Receipt, Removed, Residue, Teardown, take_down};
 use nix::unistd::Pid;
 
 use crate::console::Console;
@@ -117,7 +117,20 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
                 }
             };
             let substrates = engine::substrate(job.engine, &plan.places);
-            let mut receipt = take_down(lock, &substrates, &domain, &tag, grace, budget, &mut journal);
+            // A record that cannot be read costs what only it knows of; what exists is found all the same.
+            let planned = if teardown { dir.planned().unwrap_or_default() } else { Vec::new() };
+            let mut receipt = take_down(
+                &Teardown {
+                    lock,
+                    substrates: &substrates,
+                    domain: &domain,
+                    planned: &planned,
+                    tag: &tag,
+                    grace,
+                    budget,
+                },
+                &mut journal,
+            );
             if teardown && let Ok(removed) = dir.lines::<Removed>(file::REMOVED) {
                 // A reaper before this one may have died half-way: what it removed is on the receipt too.
                 let before = removed.len().saturating_sub(receipt.removed.len());

@@ -17,7 +17,7 @@ use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::file;
 use ccci_core::substrate::{self, Substrate};
-use ccci_core::teardown::{Receipt, Residue, take_down};
+use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::memory::Memory;
@@ -200,7 +200,16 @@ impl Sweep<'_> {
             self.skipped(at.path().display().to_string(), format!("the owner record is out of date: {error}"));
         }
         let tag = Tag::Lock(tagged::lock_mark(at.path()));
-        let receipt = take_down(&lock, &self.substrates, domain, &tag, Duration::ZERO, budget, &mut |_| {});
+        let teardown = Teardown {
+            lock: &lock,
+            substrates: &self.substrates,
+            domain,
+            planned: &[],
+            tag: &tag,
+            grace: Duration::ZERO,
+            budget,
+        };
+        let receipt = take_down(&teardown, &mut |_| {});
         let clean = receipt.is_clean();
         // A run that ended by itself since the survey left nothing to reap.
         if !receipt.is_empty() {

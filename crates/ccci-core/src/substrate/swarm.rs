@@ -104,6 +104,10 @@ impl Substrate for Swarm {
         Ok(apps)
     }
 
+    fn unmarked(&self, planned: &[Object]) -> Result<Vec<Object>, SubstrateError> {
+        Ok(Inventory::take(self.docker()?).map_err(unreadable)?.unmarked(planned))
+    }
+
     fn objects(&self, domain: &Domain) -> Result<Vec<Object>, SubstrateError> {
         let inventory = Inventory::take(self.docker()?).map_err(unreadable)?;
         let mut objects = inventory.of_stack(&domain.stack_name());

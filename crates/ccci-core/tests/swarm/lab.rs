@@ -16,7 +16,7 @@ use ccci_core::process::Job;
 use ccci_core::process::tagged::{Tag, lock_mark};
 use ccci_core::substrate::Substrate;
 use ccci_core::substrate::swarm::Swarm;
-use ccci_core::teardown::{Receipt, take_down};
+use ccci_core::teardown::{Receipt, Teardown, take_down};
 use jiff::Timestamp;
 
 /// How long anything may take before a test gives up on it.
@@ -146,7 +146,16 @@ impl App {
 
     pub(crate) fn take_down_by(&self, substrate: Box<dyn Substrate>, budget: Duration) -> Receipt {
         let tag = Tag::Lock(lock_mark(self.lock.at().path()));
-        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget, &mut |_| {})
+        let teardown = Teardown {
+            lock: &self.lock,
+            substrates: &[substrate],
+            domain: &self.domain,
+            planned: &[],
+            tag: &tag,
+            grace: Duration::ZERO,
+            budget,
+        };
+        take_down(&teardown, &mut |_| {})
     }
 
     /// What Docker's own program shows of the stack: not our code, and by nothing but the name.

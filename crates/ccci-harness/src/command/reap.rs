@@ -11,7 +11,7 @@ use ccci_core::lock::LockPath;
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::tagged::{Tag, lock_mark};
 use ccci_core::substrate;
-use ccci_core::teardown::take_down;
+use ccci_core::teardown::{Teardown, take_down};
 
 use crate::cli::Reap;
 
@@ -30,15 +30,17 @@ pub(crate) fn main(reap: &Reap, config: Option<&Path>) -> anyhow::Result<ExitCod
     let at = LockPath::new(&places.lock_dir, LockName::App(domain.clone()));
     let Some(lock) = at.try_acquire(true)? else { anyhow::bail!("{} cannot be locked", at.path().display()) };
     let tag = Tag::Lock(lock_mark(at.path()));
-    let receipt = take_down(
-        &lock,
-        &substrate::available(&places),
-        &domain,
-        &tag,
-        Duration::ZERO,
-        settings.teardown_budget,
-        &mut |_| {},
-    );
+    let substrates = substrate::available(&places);
+    let teardown = Teardown {
+        lock: &lock,
+        substrates: &substrates,
+        domain: &domain,
+        planned: &[],
+        tag: &tag,
+        grace: Duration::ZERO,
+        budget: settings.teardown_budget,
+    };
+    let receipt = take_down(&teardown, &mut |_| {});
     lock.release()?;
     if reap.output.json {
         super::print_json(&receipt)?;

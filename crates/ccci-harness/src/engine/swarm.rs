@@ -21,7 +21,7 @@ use ccci_core::docker::{Docker, DockerError, Endpoint};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::substrate::swarm::Swarm;
-use ccci_core::substrate::{Kind, Object, env_file};
+use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
 use jiff::Timestamp;
 
 use super::{App, Archive, Engine, EngineError, Observation};
@@ -115,7 +115,7 @@ impl Engine for SwarmEngine {
 
         let text = env_file::set(&sample, &vars);
         let wanted = stack::secrets(&text, &app.domain.stack_name());
-        app.dir.plan(&wanted.iter().map(|secret| planned(Kind::Secret, secret.name.clone())).collect::<Vec<_>>())?;
+        self.plan(app, wanted.iter().map(|secret| planned(Kind::Secret, secret.name.clone())).collect())?;
         let mut values = Vec::new();
         for secret in wanted {
             lock.verify()?;
@@ -138,7 +138,7 @@ impl Engine for SwarmEngine {
         let mut stack = Stack::resolve(&self.docker, &Self::files(app, &vars), &vars)?;
         stack.label(&app.domain.stack_name(), &release.commit);
         self.pull(&stack, app)?;
-        app.dir.plan(&stack.objects(&app.domain.stack_name()))?;
+        self.plan(app, stack.objects(&app.domain.stack_name()))?;
         let file = app.dir.join("stack.yml");
         super::private_file(&file, stack.text().as_bytes())?;
         lock.verify()?;
@@ -200,6 +200,16 @@ impl Engine for SwarmEngine {
 }
 
 impl SwarmEngine {
+    /// Writes down what will be made ([48]). What is there already under such a name and belongs to no
+    /// stack is somebody else's, and stays off the record: the teardown removes what is on it.
+    fn plan(&self, app: &App<'_>, mut objects: Vec<Object>) -> Result<(), EngineError> {
+        if let Some(swarm) = Swarm::find(&self.places) {
+            let others = swarm.unmarked(&objects)?;
+            objects.retain(|wish| !others.iter().any(|other| (other.kind, &other.name) == (wish.kind, &wish.name)));
+        }
+        Ok(app.dir.plan(&objects)?)
+    }
+
     /// The network that has no address left for a service, if that is why its task stays new ([vip]).
     fn why_unallocated(
         &self,

@@ -72,6 +72,15 @@ impl Inventory {
         objects
     }
 
+    /// What is called as something in `planned` and belongs to no stack.
+    pub(super) fn unmarked(&self, planned: &[Object]) -> Vec<Object> {
+        let meant = |part: &&Part| {
+            part.stack.is_none()
+                && planned.iter().any(|wish| (wish.kind, &wish.name) == (part.object.kind, &part.object.name))
+        };
+        self.parts.iter().filter(meant).map(|part| part.object.clone()).collect()
+    }
+
     /// The containers of `stack`, each with its task if Swarm started it.
     pub(super) fn containers_of(&self, stack: &str) -> Vec<(Object, Option<String>)> {
         let parts = self.parts_of(stack).into_iter().filter(|part| part.object.kind == Kind::Container);
