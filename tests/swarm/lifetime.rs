@@ -43,6 +43,10 @@ pub(crate) fn claims() -> Vec<Trial> {
             })
         })
         .collect();
+    all.push(Trial::test("lifetime::what_left_its_session_makes_nothing_anew_during_the_teardown", || {
+        persistent();
+        Ok(())
+    }));
     all.push(Trial::test("lifetime::the_deadline_ends_a_deploy_and_leaves_nothing", || {
         deadline();
         Ok(())
@@ -142,4 +146,21 @@ fn deadline() {
     let ended = swarm.clean_end(step, 142);
     assert!(ended.log().contains("== run exceeded 2s hard deadline — tearing down =="), "{}", ended.log());
     assert_eq!(ended.results()["cause"]["cause"], "deadline");
+}
+
+/// A descendant in a session of its own, deaf to SIGTERM, that makes a part of the app over and over.
+fn persistent() {
+    let swarm = SwarmHost::new();
+    swarm.host.settings("grace = \"200ms\"\nteardown_budget = \"60s\"\n");
+    let volume = format!("{}_again", swarm.stack());
+    let gate = swarm.host.gate("away");
+    let make = format!("trap \"\" TERM; while docker volume create {volume}; do :; done");
+    let away = format!("setsid sh -c '{make}' >/dev/null 2>&1 &\n{}", gate.pass());
+    let _folder = swarm.folder(RECIPE).script("test_install.sh", &away);
+    let step = swarm.run().args(["--stages", "install"]).start();
+    gate.reached();
+    host::until("it is at work", || ccci_tests::swarm::daemon().has("volume", &volume).then_some(()));
+    step.signal_keeper(Signal::SIGTERM);
+    let ended = swarm.clean_end(step, 143);
+    assert!(ended.results()["receipt"]["removed"].to_string().contains(&volume));
 }

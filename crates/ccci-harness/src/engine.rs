@@ -147,11 +147,12 @@ pub(crate) trait Engine {
     /// [`EngineError`].
     fn observe(&self, lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError>;
 
-    /// Waits until something may have changed since `since`, but not longer than `at_most`.
+    /// Waits until something may have changed since `since`, but not longer than `at_most`. Whether
+    /// something has.
     ///
     /// # Errors
     /// [`EngineError`].
-    fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<(), EngineError>;
+    fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<bool, EngineError>;
 
     /// Where the app answers; `None` when it has no front door.
     fn target(&self, app: &App<'_>) -> Option<Target>;

@@ -17,6 +17,11 @@ use crate::health::Target;
 const FAILURES: u32 = 3;
 /// Not everything is announced: an app begins to answer without a word.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What is announced is seldom the last step: Swarm calls a task running some time after its container
+/// has started, and does not say so. For this long after a word it is looked for more often.
+const AWAKE: Duration = Duration::from_secs(1);
+/// So often.
+const LOOK_SOON: Duration = Duration::from_millis(20);
 
 /// What an observation means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +110,7 @@ fn until(
     check: &mut dyn FnMut() -> Result<(), String>,
 ) -> Result<(), EngineError> {
     let end = Deadline::after(timeout);
+    let mut awake = Deadline::after(Duration::ZERO);
     loop {
         // Taken before the look: what happens after it ends the wait at once.
         let since = Timestamp::now();
@@ -121,7 +127,10 @@ fn until(
             let limit = ccci_core::config::duration::show(timeout);
             return Err(EngineError::Recipe(format!("not there within {limit}: {last}")));
         }
-        engine.wait_for_change(since, LOOK_AGAIN.min(end.left()))?;
+        let pause = if awake.passed() { LOOK_AGAIN } else { LOOK_SOON };
+        if engine.wait_for_change(since, pause.min(end.left()))? {
+            awake = Deadline::after(AWAKE);
+        }
     }
 }
 

@@ -216,10 +216,10 @@ impl Engine for LocalEngine {
         Ok(Observation { services, commit: deployed.map(|deployed| deployed.commit) })
     }
 
-    fn wait_for_change(&self, _since: Timestamp, at_most: Duration) -> Result<(), EngineError> {
+    fn wait_for_change(&self, _since: Timestamp, at_most: Duration) -> Result<bool, EngineError> {
         // A service that dies meanwhile is seen at the next look.
         let _over = wait_ready(&mut [], Some(PAUSE.min(at_most)));
-        Ok(())
+        Ok(false)
     }
 
     fn target(&self, app: &App<'_>) -> Option<Target> {

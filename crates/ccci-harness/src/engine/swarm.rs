@@ -168,10 +168,9 @@ impl Engine for SwarmEngine {
         Ok(seen)
     }
 
-    fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<(), EngineError> {
+    fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<bool, EngineError> {
         use ccci_core::docker::events::Event;
-        self.docker.wait_for_change(&[Event::Container, Event::Service], since, at_most)?;
-        Ok(())
+        Ok(self.docker.wait_for_change(&[Event::Container, Event::Service], since, at_most)?)
     }
 
     fn target(&self, app: &App<'_>) -> Option<Target> {
