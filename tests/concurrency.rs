@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use ccci_tests::host::{self, Host};
 use ccci_tests::moment::{self, Moment};
@@ -149,8 +148,11 @@ fn what_a_dead_run_left_is_reaped_before_the_next_one_begins() {
     let mut step = host.run().start();
     gate.reached();
     moment::abandon(&mut step);
-    let left: Vec<i32> = host.processes().iter().map(|process| process.pid).collect();
-    assert_eq!(left.len(), 2, "the service and the grandchild");
+    // The test itself dies with the worker; what stays is the service and the grandchild.
+    let left: Vec<i32> = host::until("the dead run's own children end", || {
+        let left: Vec<i32> = host.processes().iter().map(|process| process.pid).collect();
+        (left.len() == 2).then_some(left)
+    });
 
     let next = Moment::PreInstall.prepare(&host);
     let step = next.start(&host);
@@ -329,21 +331,21 @@ fn what_is_no_lock_file_of_ours_is_named_and_left_alone() {
     let lock = host.guard_lock("db");
     let path = lock.path();
     let target = host.path("target");
-    let make: [(&str, &dyn Fn(&Path)); 4] = [
-        ("a symlink", &|path| std::os::unix::fs::symlink(&target, path).unwrap()),
-        ("a directory", &|path| fs::create_dir(path).unwrap()),
-        ("a FIFO", &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
-        ("owned by uid 1", &|path| {
+    let make = |what: &str| match what {
+        "a symlink" => std::os::unix::fs::symlink(&target, path).unwrap(),
+        "a directory" => fs::create_dir(path).unwrap(),
+        "a FIFO" => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        _ => {
             fs::write(path, "x").unwrap();
             std::os::unix::fs::chown(path, Some(1), None).unwrap();
-        }),
-    ];
-    for (what, make) in make {
+        }
+    };
+    for what in ["a symlink", "a directory", "a FIFO", "owned by uid 1"] {
         // Only root can give a file away.
         if what.starts_with("owned") && !nix::unistd::geteuid().is_root() {
             continue;
         }
-        make(path);
+        make(what);
         let before = fs::symlink_metadata(path).unwrap();
         let ended = host.guard("db", &[], "exit 0").end().expect(69);
         assert!(ended.err().contains(&format!("{} is {what}", path.display())), "{}", ended.err());
@@ -360,7 +362,7 @@ fn an_unreadable_lock_file_is_an_error_that_names_it() {
     let host = Host::new();
     let path = host.guard_lock("db").path().to_owned();
     fs::write(&path, "").unwrap();
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     let ended = host.guard("db", &[], "exit 0").under(&host::NO_PRIVILEGES).end().expect(69);
     assert!(ended.err().contains(&format!("cannot open lock file {}", path.display())), "{}", ended.err());
     fs::remove_file(&path).unwrap();

@@ -1,5 +1,7 @@
 //! State: what a run knows is its own, what it shares is under the lock, and bad input is said plainly.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -226,7 +228,7 @@ fn a_wrong_key_in_recipe_toml_is_named_with_file_line_and_the_nearest() {
 fn a_test_folder_that_cannot_be_read_is_named() {
     let host = Host::new();
     let folder = host.folder("hello");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o0)).unwrap();
     let run = host.run().under(&host::NO_PRIVILEGES).end().expect_clean(2);
     assert!(run.log().contains(&format!("cannot read the test folder {}", folder.path().display())), "{}", run.log());
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -308,4 +310,19 @@ fn a_cancel_on_a_full_disk_still_tears_down() {
     let ended = step.end();
     assert_ne!(ended.code, 0);
     host.assert_clean();
+}
+
+#[test]
+fn what_will_be_created_is_written_down_before_it_is() {
+    // [48]: the step after a creation raised before the list in memory knew of it.
+    let host = Host::new();
+    let held = Moment::PreInstall.prepare(&host);
+    let step = held.start(&host);
+    assert_eq!(host.service("app"), [] as [i32; 0], "nothing is deployed yet");
+    let planned = fs::read_to_string(step.run_dir().join("planned.jsonl")).unwrap();
+    for kind in ["env_file", "app_dir", "service", "volume", "secret"] {
+        assert!(planned.contains(&format!("\"kind\":\"{kind}\"")), "no {kind} in {planned}");
+    }
+    held.open();
+    step.end().expect_clean(0);
 }

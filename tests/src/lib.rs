@@ -17,3 +17,4 @@ pub mod host;
 pub mod moment;
 pub mod process;
 pub mod step;
+pub mod swarm;

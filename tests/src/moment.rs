@@ -46,6 +46,12 @@ pub struct Held {
 }
 
 impl Moment {
+    /// Whether the tests have spoken by now, so that nothing changes the verdict any more.
+    #[must_use]
+    pub fn is_after_the_tests(self) -> bool {
+        matches!(self, Self::Keep | Self::Teardown)
+    }
+
     /// Prepares the host so that a run of the example recipe stands still here.
     #[must_use]
     pub fn prepare(self, host: &Host) -> Held {

@@ -263,8 +263,10 @@ impl Places {
             std::fs::create_dir_all(&system_lock)
                 .map_err(|error| ConfigError::NoHome { path: system_lock.clone(), why: error.to_string() })?;
         }
+        let lock_dir = lock.unwrap_or(system_lock);
         Ok(Self {
-            lock_dir: lock.unwrap_or(system_lock),
+            // `/var/lock` and `/run/lock` are one place: a lock's path tells whose a process is.
+            lock_dir: lock_dir.canonicalize().unwrap_or(lock_dir),
             runs_dir: runs.unwrap_or(system_runs),
             state_dir,
             abra_dir,

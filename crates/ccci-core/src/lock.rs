@@ -97,7 +97,10 @@ impl LockPath {
 
     /// Opens or makes the file without following, truncating or blocking on anything.
     fn open(&self, create: bool) -> Result<File, LockError> {
-        let flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let mut flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        if !weaken::on(Protection::NoFollow) {
+            flags.remove(OFlag::O_NOFOLLOW);
+        }
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -164,7 +167,9 @@ impl LockPath {
             match fs2::FileExt::try_lock_exclusive(&file) {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                    return Err(LockError::Held { path: self.path.clone() });
+                    if weaken::on(Protection::Exclusion) {
+                        return Err(LockError::Held { path: self.path.clone() });
+                    }
                 }
                 Err(source) => return Err(self.os("lock", source)),
             }
@@ -287,8 +292,10 @@ impl AppLock {
     pub fn adopt(at: LockPath, fd: OwnedFd) -> Result<Self, LockError> {
         let file = File::from(fd);
         // On our own open file description this succeeds at once; on anybody else's it is refused.
-        fs2::FileExt::try_lock_exclusive(&file).map_err(|_| LockError::Held { path: at.path.clone() })?;
-        Ok(Self { at, file })
+        match fs2::FileExt::try_lock_exclusive(&file) {
+            Err(_) if weaken::on(Protection::Exclusion) => Err(LockError::Held { path: at.path }),
+            _ => Ok(Self { at, file }),
+        }
     }
 
     /// Looks again whether the path is still this file. Before each destructive step.

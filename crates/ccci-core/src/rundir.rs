@@ -41,6 +41,8 @@ pub mod file {
     pub const EVENTS: &str = "events.jsonl";
     /// What will be created, a line each.
     pub const PLANNED: &str = "planned.jsonl";
+    /// What teardown removed so far, a line each.
+    pub const REMOVED: &str = "removed.jsonl";
     /// What teardown did.
     pub const RECEIPT: &str = "receipt.json";
     /// What a reap before the run did.
@@ -205,6 +207,32 @@ impl RunDir {
     pub fn planned(&self) -> Result<Vec<Object>, RunDirError> {
         self.lines(file::PLANNED)
     }
+}
+
+/// The directories of runs whose keeper is alive, whether it has its lock or waits for it: the kernel
+/// says so, by the lock that a keeper holds on its run's directory.
+///
+/// # Errors
+/// When `runs_dir` is there and cannot be listed, or a directory in it cannot be asked.
+pub fn claimed(runs_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(runs_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut alive = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        // The plan is written after the directory was claimed, so no claim is ever in the way of this.
+        let Ok(plan) = File::open(path.join(file::RUN)) else { continue };
+        drop(plan);
+        match File::open(&path).map(|dir| fs2::FileExt::try_lock_shared(&dir)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => alive.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(Err(error)) | Err(error) => return Err(error),
+        }
+    }
+    Ok(alive)
 }
 
 /// Replaces a file: written beside it, synced, renamed, and the rename synced.

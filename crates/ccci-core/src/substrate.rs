@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Places;
 use crate::lock::{AppLock, LockError};
 use crate::name::{BaseDomain, Domain};
+use crate::weaken::{self, Protection};
 
 /// What kind of thing an object is. The order is the order of removal: a network goes after the last
 /// container on it, a volume after what has it mounted, the env file last, so that an interrupted
@@ -172,7 +173,9 @@ pub(crate) fn list_dir(dir: &PathBuf) -> Result<Vec<String>, SubstrateError> {
     let unreadable = |source| SubstrateError::Unreadable { what: dir.display().to_string(), source };
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || !weaken::on(Protection::FailClosed) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(unreadable(error)),
     };
     let mut names = Vec::new();

@@ -72,7 +72,7 @@ impl Receipt {
 ///
 /// Works on half-made apps, and again on what an interrupted teardown left. Before each removal the
 /// lock is verified; a lost lock ends it, since another run may own the app by then. Whatever happens,
-/// the receipt says so.
+/// the receipt says so. `journal` hears of each removal at once, for who may die before the receipt.
 #[must_use]
 pub fn take_down(
     lock: &AppLock,
@@ -81,6 +81,7 @@ pub fn take_down(
     tag: &Tag,
     grace: Duration,
     budget: Duration,
+    journal: &mut dyn FnMut(&Removed),
 ) -> Receipt {
     let begun = Deadline::after(Duration::ZERO);
     let until = Deadline::after(budget);
@@ -92,7 +93,12 @@ pub fn take_down(
     }
     let mut cleared = true;
     for substrate in substrates {
-        match clear(lock, substrate.as_ref(), domain, until, &mut receipt.removed) {
+        let mut removed = |object: &Object| {
+            let removed = Removed { object: object.clone(), removed_at: Timestamp::now() };
+            journal(&removed);
+            receipt.removed.push(removed);
+        };
+        match clear(lock, substrate.as_ref(), domain, until, &mut removed) {
             Ok(residue) => {
                 cleared &= residue.is_empty();
                 receipt.residue.extend(residue);
@@ -115,7 +121,7 @@ fn clear(
     substrate: &dyn Substrate,
     domain: &Domain,
     until: Deadline,
-    removed: &mut Vec<Removed>,
+    removed: &mut dyn FnMut(&Object),
 ) -> Result<Vec<Residue>, String> {
     let mut empty = 0;
     let mut failures: BTreeMap<Object, String> = BTreeMap::new();
@@ -138,7 +144,7 @@ fn clear(
                 break;
             }
             let mut done = |object: &Object, result: Result<(), SubstrateError>| match result {
-                Ok(()) => removed.push(Removed { object: object.clone(), removed_at: Timestamp::now() }),
+                Ok(()) => removed(object),
                 Err(error) => {
                     failed = true;
                     failures.insert(object.clone(), error.to_string());

@@ -5,10 +5,22 @@
 //! is off; `tests/mutations.rs` then expects the named test to fail. A protection that no test
 //! misses is not known to work.
 
-/// One protection that keeps the promise; see `docs/concurrency.md` for what each is against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Protection {
+macro_rules! protections {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One protection that keeps the promise; see `docs/concurrency.md` for what each is against.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Protection {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Protection {
+            /// Every protection, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+protections! {
     /// After `flock` returns, the fd must still be the path's inode.
     InodeCheck,
     /// The holder looks at its lock file again before each destructive step.
@@ -55,35 +67,20 @@ pub enum Protection {
     FailFast,
     /// A stack's networks stay until its last task and container are gone.
     WaitForContainers,
-}
-
-impl Protection {
-    /// Every protection, in the order of the table.
-    pub const ALL: &[Self] = &[
-        Self::InodeCheck,
-        Self::HolderVerify,
-        Self::Cloexec,
-        Self::ParentDeathSignal,
-        Self::WorkerDeathSignal,
-        Self::BecomeReaper,
-        Self::TagKill,
-        Self::SecondSignal,
-        Self::DirtyOnAcquire,
-        Self::VerifyGone,
-        Self::ExactName,
-        Self::FailClosed,
-        Self::StatePerRun,
-        Self::ParentCheck,
-        Self::ReaperRetry,
-        Self::ClosedStdout,
-        Self::DeadlineClock,
-        Self::CancelWait,
-        Self::DeployCount,
-        Self::SkippedIsNotPass,
-        Self::UpgradeMoves,
-        Self::FailFast,
-        Self::WaitForContainers,
-    ];
+    /// The `flock` itself: who finds the lock taken does not have it.
+    Exclusion,
+    /// A symlink in a lock file's place is never followed.
+    NoFollow,
+    /// As many runs work at once as there are slots.
+    Slots,
+    /// Nobody is asked to stop unless record and kernel name the same process.
+    HolderAgreed,
+    /// A guard's teardown script is saved before the CI deletes its workspace.
+    SavedTeardown,
+    /// Secrets are masked in all that is said.
+    Redaction,
+    /// The run's own files are searched for its secrets.
+    SecretSearch,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -9,6 +9,7 @@ use ccci_core::process::tagged::{self, Tag};
 use ccci_core::process::{Ended, Job as Process};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::{Receipt, Residue};
+use ccci_core::weaken::{self, Protection};
 
 use crate::console::Console;
 use crate::event::{Event, WorkerEnd, report};
@@ -26,7 +27,8 @@ const TEARDOWN_TRIES: u32 = 3;
 /// # Errors
 /// When it is one and cannot be copied.
 pub(crate) fn save_teardown(job: &GuardJob, dir: &RunDir) -> anyhow::Result<()> {
-    let Some(path) = job.teardown.as_ref().map(|command| job.dir.join(command)).filter(|path| path.is_file()) else {
+    let script = job.teardown.as_ref().map(|command| job.dir.join(command)).filter(|path| path.is_file());
+    let Some(path) = script.filter(|_| weaken::on(Protection::SavedTeardown)) else {
         return Ok(());
     };
     let saved = dir.join(SAVED_TEARDOWN);

@@ -23,7 +23,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::Birth;
 use ccci_core::lifetime::parent::PARENT_PID_VAR;
 use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
-use ccci_core::lock::slots::Slot;
+use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::{Ended, Part, spawn_part, tagged};
 use ccci_core::rundir::{RunDir, file};
@@ -83,8 +83,10 @@ impl Keeper {
     /// [`NotTaken`] when there was no lock and so nothing to undo.
     pub(crate) fn keep(mut self) -> Result<Kept, NotTaken> {
         let lock = self.take_lock()?;
-        let slot = match self.fit_into_step().and_then(|()| self.take_slot()) {
-            Ok(slot) => slot,
+        // The slot first: a prune that waits for nobody's share to end need not wait for a queue.
+        let turns = self.fit_into_step().and_then(|()| Ok((self.take_slot()?, self.share_host()?)));
+        let turns = match turns {
+            Ok(turns) => turns,
             Err(not_taken) => {
                 give_back(lock);
                 return Err(not_taken);
@@ -95,7 +97,7 @@ impl Keeper {
             Ok(()) => self.facts,
             Err(error) => Facts { host: Some(format!("{error:#}")), no_reaper: true, ..self.facts },
         };
-        Ok(Kept { lock, facts, console: self.console, _slot: slot })
+        Ok(Kept { lock, facts, console: self.console, _turns: turns })
     }
 
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
@@ -328,7 +330,7 @@ impl Keeper {
     /// The environment for our own parts: what we were given, less what concerns the keeper alone and
     /// less a tag of ours that a caller may have set.
     fn part_env(&self) -> impl Iterator<Item = (OsString, OsString)> + use<> {
-        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR];
+        let ours = [PARENT_PID_VAR, tagged::RUN_ID_VAR, tagged::DOMAIN_VAR, tagged::LOCK_VAR];
         let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST".into(), host.into()));
         std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own)).chain(docker)
     }
@@ -346,7 +348,7 @@ pub(crate) struct Kept {
     pub(crate) lock: AppLock,
     pub(crate) facts: Facts,
     pub(crate) console: Console,
-    _slot: Option<Slot>,
+    _turns: (Option<Slot>, Option<Share>),
 }
 
 /// Gives up the lock of a run that never began. The record of a dead run stays: it tells the next

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ccci_core::config::{Places, Settings, duration};
 use ccci_core::lock::LockPath;
 use ccci_core::name::{Domain, LockName, NameError};
-use ccci_core::process::tagged::{DOMAIN_VAR, RUN_ID_VAR, Tag};
+use ccci_core::process::tagged::{self, DOMAIN_VAR, LOCK_VAR, RUN_ID_VAR, Tag};
 use ccci_core::rundir::{RunDir, file};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,11 @@ impl Plan {
         Ok(LockPath::new(&self.places.lock_dir, name))
     }
 
+    /// What the processes of its runs carry of the lock.
+    pub(crate) fn lock_mark(&self) -> String {
+        tagged::lock_mark(&self.places.lock_dir.join(&self.lock))
+    }
+
     /// What is excluded on: the domain or the guard's name.
     pub(crate) fn subject(&self) -> String {
         match &self.job {
@@ -142,12 +147,12 @@ impl Plan {
 
     /// The tag of this run's processes.
     pub(crate) fn tag(&self) -> Tag {
-        Tag::Run { run_id: self.run_id.clone(), domain: self.subject() }
+        Tag::Run { run_id: self.run_id.clone(), lock: self.lock_mark() }
     }
 
     /// The variables that tag this run's processes.
-    pub(crate) fn tag_vars(&self) -> [(&'static str, String); 2] {
-        [(RUN_ID_VAR, self.run_id.clone()), (DOMAIN_VAR, self.subject())]
+    pub(crate) fn tag_vars(&self) -> [(&'static str, String); 3] {
+        [(RUN_ID_VAR, self.run_id.clone()), (DOMAIN_VAR, self.subject()), (LOCK_VAR, self.lock_mark())]
     }
 
     /// Reads the plan of the run whose directory this is.

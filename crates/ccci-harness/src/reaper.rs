@@ -17,7 +17,7 @@ use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{RunDir, file};
-use ccci_core::teardown::{Receipt, Residue, take_down};
+use ccci_core::teardown::{Receipt, Removed, Residue, take_down};
 use nix::unistd::Pid;
 
 use crate::console::Console;
@@ -82,15 +82,16 @@ pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<Exit
     for residue in &receipt.residue {
         console.say(&format!("!! left over: {}: {}", residue.what, residue.why));
     }
-    // A reaper before this one may have died half-way: what it removed stays on the receipt.
-    let written = dir.write_json(receipt_file, &receipt);
+    // Another reaper could not write it either; how this one ended says whether anything is left.
+    if let Err(error) = dir.write_json(receipt_file, &receipt) {
+        console.say(&format!("!! there is no receipt: {error}"));
+    }
     if parent_gone(Pid::from_raw(plan.keeper)) {
         orphaned(&plan, &dir, lock, receipt.is_clean(), &mut console)?;
     } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
         // The keeper's share is of the file that somebody removed: this one is ours alone to give up.
         regained.release()?;
     }
-    written?;
     Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
 }
 
@@ -104,12 +105,25 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
     let (tag, grace) = match mode {
         Mode::Teardown => (plan.tag(), plan.settings.grace),
         // Nobody owns them any more: no grace.
-        Mode::Preclean { .. } => (Tag::Domain(plan.subject()), Duration::ZERO),
+        Mode::Preclean { .. } => (Tag::Lock(plan.lock_mark()), Duration::ZERO),
     };
     let budget = plan.settings.teardown_budget;
     match (&plan.job, plan.domain()) {
         (Job::Recipe(job), Some(domain)) => {
-            take_down(lock, &engine::substrate(job.engine, &plan.places), &domain, &tag, grace, budget)
+            let teardown = *mode == Mode::Teardown;
+            let mut journal = |removed: &Removed| {
+                if teardown && let Err(error) = dir.append(file::REMOVED, removed) {
+                    tracing::warn!(%error, "a removal is missing from the journal");
+                }
+            };
+            let substrates = engine::substrate(job.engine, &plan.places);
+            let mut receipt = take_down(lock, &substrates, &domain, &tag, grace, budget, &mut journal);
+            if teardown && let Ok(removed) = dir.lines::<Removed>(file::REMOVED) {
+                // A reaper before this one may have died half-way: what it removed is on the receipt too.
+                let before = removed.len().saturating_sub(receipt.removed.len());
+                receipt.removed.splice(..0, removed.into_iter().take(before));
+            }
+            receipt
         }
         (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, grace, console),
         (Job::Recipe(job), None) => residue(&job.domain, "is not a domain of this host"),

@@ -300,7 +300,9 @@ fn judge(facts: &Facts, story: &Story, receipt: Option<&Receipt>) -> (Verdict, O
     {
         return (Verdict::Red, Some(format!("deploy-count = {} (expect {})", count.counted, count.expected)));
     }
-    if let Some(files) = story.leaked.as_ref().filter(|files| !files.is_empty()) {
+    if let Some(files) = story.leaked.as_ref().filter(|files| !files.is_empty())
+        && ccci_core::weaken::on(ccci_core::weaken::Protection::SecretSearch)
+    {
         return (Verdict::Red, Some(format!("a secret of the app stands in {}", files.join(", "))));
     }
     match receipt {

@@ -37,7 +37,8 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<Ex
     let args =
         std::iter::once("cc-ci-run".to_owned()).chain(reaper::args(dir, lock, &Mode::Teardown)).collect::<Vec<_>>();
     // The reaper does not carry the run's tag: it would end itself.
-    let env = std::env::vars_os().filter(|(key, _)| key != tagged::RUN_ID_VAR && key != tagged::DOMAIN_VAR);
+    let ours = [tagged::RUN_ID_VAR, tagged::DOMAIN_VAR, tagged::LOCK_VAR];
+    let env = std::env::vars_os().filter(|(key, _)| !ours.iter().any(|own| key == own));
     if weaken::on(Protection::BecomeReaper) {
         succeed_on_signal(args.iter().map(String::as_str), env, lock)?;
     } else {

@@ -24,7 +24,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 const EXIT_CODES: &str = "\
 Exit codes:
     0  swept; nothing is left of dead runs
-    1  something could not be removed, or is quarantined
+    1  something could not be removed, is quarantined, or a dead guard's teardown is still to come
     2  usage or configuration error
    69  a source could not be read, so nothing was reaped that it could hide";
 
@@ -109,7 +109,8 @@ fn run(cli: &Cli) -> anyhow::Result<u8> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
-    if let Some(path) = &args.metrics {
+    // A dry run changes nothing, and knows less than a sweep.
+    if let Some(path) = args.metrics.as_ref().filter(|_| !args.dry_run) {
         metrics::write(path, &report)?;
     }
     Ok(report.exit_code())

@@ -1,11 +1,13 @@
-//! What the janitor remembers between sweeps: which apps would not go, and running totals. It makes
-//! the janitor more patient, never bolder; losing it costs nothing but a few tries.
+//! What the janitor remembers between sweeps: which apps would not go, which substrates it has seen,
+//! and running totals. It makes the janitor more patient, never bolder; losing it costs nothing but a
+//! few tries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ccci_core::name::Domain;
+use ccci_core::process::read_limited;
 use ccci_core::rundir::write_atomic;
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +17,11 @@ const PATIENCE: u32 = 3;
 const BACK_OFF: Duration = Duration::from_secs(3600);
 /// The longest back-off.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// A memory never gets near this; more is not ours.
+const LONGEST_FILE: u64 = 4 << 20;
 
 /// An app that would not go.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Trouble {
     failures: u32,
     /// Seconds since 1970 of the last failure.
@@ -25,10 +29,12 @@ struct Trouble {
 }
 
 /// The memory.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Memory {
     trouble: BTreeMap<String, Trouble>,
+    /// Substrates that answered once. One that is then not there is down, not absent.
+    seen: BTreeSet<String>,
     /// Apps reaped since the memory began.
     pub(crate) reaped: u64,
     /// Reaps that failed since the memory began.
@@ -36,25 +42,39 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    fn file(state_dir: &Path) -> PathBuf {
+    /// The file.
+    pub(crate) fn file(state_dir: &Path) -> PathBuf {
         state_dir.join("janitor.json")
     }
 
     /// Reads it; one that is missing or broken is empty.
     pub(crate) fn load(state_dir: &Path) -> Self {
-        std::fs::read(Self::file(state_dir))
+        read_limited(&Self::file(state_dir), LONGEST_FILE)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default()
     }
 
-    /// Writes it.
+    /// Changes it in place, and in the file if that makes a difference. Read again first: another
+    /// janitor may have written since.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub(crate) fn save(&self, state_dir: &Path) -> std::io::Result<()> {
+    /// What the kernel says; the change is made here all the same.
+    pub(crate) fn change(&mut self, state_dir: &Path, change: impl Fn(&mut Self)) -> std::io::Result<()> {
+        let before = Self::load(state_dir);
+        let mut after = before.clone();
+        change(&mut after);
+        *self = after;
+        if *self == before {
+            return Ok(());
+        }
         std::fs::create_dir_all(state_dir)?;
         write_atomic(&Self::file(state_dir), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// How often reaping this app failed in a row.
+    pub(crate) fn failures(&self, domain: &Domain) -> u32 {
+        self.trouble.get(domain.as_str()).map_or(0, |trouble| trouble.failures)
     }
 
     /// How often reaping this app failed, while its back-off lasts.
@@ -62,23 +82,32 @@ impl Memory {
         let trouble = self.trouble.get(domain.as_str())?;
         let more = trouble.failures.checked_sub(PATIENCE)?;
         let back_off = BACK_OFF.saturating_mul(1 << more.min(10)).min(LONGEST);
-        let last = UNIX_EPOCH + Duration::from_secs(trouble.last);
-        // A clock that was set back must not lengthen it.
-        let over = now.duration_since(last).is_ok_and(|gone| gone >= back_off) || now < last;
-        (!over).then_some(trouble.failures)
+        // A clock that was set back, or a time that cannot be, must not lengthen it.
+        let gone = now.duration_since(UNIX_EPOCH).ok()?.as_secs().checked_sub(trouble.last)?;
+        (gone < back_off.as_secs()).then_some(trouble.failures)
     }
 
     /// Remembers what became of a reap.
     pub(crate) fn note(&mut self, domain: &Domain, clean: bool, now: SystemTime) {
         if clean {
-            self.reaped += 1;
+            self.reaped = self.reaped.saturating_add(1);
             self.trouble.remove(domain.as_str());
         } else {
-            self.failed += 1;
+            self.failed = self.failed.saturating_add(1);
             let trouble = self.trouble.entry(domain.to_string()).or_default();
-            trouble.failures += 1;
+            trouble.failures = trouble.failures.saturating_add(1);
             trouble.last = now.duration_since(UNIX_EPOCH).map_or(0, |gone| gone.as_secs());
         }
+    }
+
+    /// Remembers the substrates that answered.
+    pub(crate) fn saw<'a>(&mut self, substrates: impl IntoIterator<Item = &'a str>) {
+        self.seen.extend(substrates.into_iter().map(str::to_owned));
+    }
+
+    /// Substrates that answered once and are not among `present`.
+    pub(crate) fn missing(&self, present: &[&str]) -> Vec<&str> {
+        self.seen.iter().map(String::as_str).filter(|name| !present.contains(name)).collect()
     }
 
     /// Forgets apps that are no more.
@@ -93,9 +122,13 @@ mod tests {
 
     use super::*;
 
+    fn domain() -> Domain {
+        Domain::parse("hell-012345.ci.example", &BaseDomain::new("ci.example").unwrap()).unwrap()
+    }
+
     #[test]
     fn the_third_failure_quarantines_and_the_back_off_grows() {
-        let domain = Domain::parse("hell-012345.ci.example", &BaseDomain::new("ci.example").unwrap()).unwrap();
+        let domain = domain();
         let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + hours * 3600);
         let mut memory = Memory::default();
         for _ in 0..2 {
@@ -110,5 +143,33 @@ mod tests {
         assert_eq!(memory.quarantined(&domain, UNIX_EPOCH), None, "a clock that was set back");
         memory.note(&domain, true, at(9));
         assert_eq!(memory.quarantined(&domain, at(9)), None);
+    }
+
+    #[test]
+    fn a_memory_that_cannot_be_true_does_no_harm() {
+        let state = tempfile::tempdir().unwrap();
+        let text = format!(
+            r#"{{"trouble":{{"{}":{{"failures":4294967295,"last":18446744073709551615}}}},"reaped":18446744073709551615}}"#,
+            domain()
+        );
+        std::fs::write(Memory::file(state.path()), text).unwrap();
+        let mut memory = Memory::load(state.path());
+        assert_eq!(memory.failures(&domain()), u32::MAX);
+        assert_eq!(memory.quarantined(&domain(), SystemTime::now()), None);
+        memory.note(&domain(), false, SystemTime::now());
+        memory.note(&domain(), true, SystemTime::now());
+        std::fs::write(Memory::file(state.path()), "{").unwrap();
+        assert_eq!(Memory::load(state.path()), Memory::default());
+    }
+
+    #[test]
+    fn two_janitors_add_up_and_nothing_new_writes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let (mut one, mut two) = (Memory::load(state.path()), Memory::load(state.path()));
+        one.change(state.path(), |_| {}).unwrap();
+        assert!(!Memory::file(state.path()).exists());
+        one.change(state.path(), |memory| memory.note(&domain(), true, SystemTime::now())).unwrap();
+        two.change(state.path(), |memory| memory.note(&domain(), true, SystemTime::now())).unwrap();
+        assert_eq!(Memory::load(state.path()).reaped, 2);
     }
 }

@@ -33,6 +33,17 @@ fn text(report: &Report) -> String {
     let findings: Vec<_> =
         report.counts().into_iter().map(|(kind, n)| (format!("{{kind=\"{kind}\"}}"), n as u64)).collect();
     let one = |value: u64| [(String::new(), value)];
+    let count = |kind: &str| report.counts().get(kind).map_or(0, |n| *n as u64);
+    metric("live_runs", "gauge", "Runs that hold their lock.", &one(count("live") + count("possibly_leaked")));
+    metric("waiting_runs", "gauge", "Runs that wait for a lock.", &one(report.waiting() as u64));
+    metric("leftovers", "gauge", "Dead runs of which something is left.", &one(report.leftovers() as u64));
+    metric("quarantined", "gauge", "Apps whose reaping failed too often.", &one(count("quarantined")));
+    let left: Vec<_> = report
+        .addresses
+        .iter()
+        .map(|a| (format!("{{network=\"{}\",subnet=\"{}\"}}", escape(&a.network), escape(&a.subnet)), a.left))
+        .collect();
+    metric("network_addresses_left", "gauge", "Addresses left on networks that all stacks share.", &left);
     metric("sweep_findings", "gauge", "What the last sweep found, by kind.", &findings);
     metric(
         "sweep_unreadable_sources",
@@ -51,6 +62,11 @@ fn text(report: &Report) -> String {
     metric("reaped_total", "counter", "Apps of dead runs that were reaped.", &one(report.reaped_total));
     metric("reap_failures_total", "counter", "Reaps that left something.", &one(report.failed_total));
     text
+}
+
+/// A label's value.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]

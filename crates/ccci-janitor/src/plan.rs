@@ -17,7 +17,7 @@ use crate::survey::Survey;
 pub(crate) enum Action {
     /// Ask the lock; if nobody holds it, reap the app.
     Reap(Domain),
-    /// Ask the lock; if nobody holds it and there is still no app, remove the file.
+    /// Ask the lock; if nobody holds it, end what processes a guard left, and remove the file.
     Unlink(LockName),
     /// Leave it alone and say so.
     Skip {
@@ -35,6 +35,8 @@ pub(crate) enum Action {
     },
     /// Remove a dead run's directory.
     RemoveRun(PathBuf),
+    /// Remove the directory of a run that was killed before it could say what it was, if it is empty.
+    RemoveEmpty(PathBuf),
 }
 
 /// Decides.
@@ -53,7 +55,12 @@ pub(crate) fn plan(survey: &Survey, memory: &Memory, retention: &Retention, now:
     // A source that cannot be read could hide an app, or the half of one: nothing is reaped, and no
     // lock file goes whose app may exist.
     let blind = (!survey.unreadable.is_empty() && weaken::on(Protection::FailClosed)) || survey.no_locks.is_some();
-    for domain in survey.apps.keys() {
+    // Without the run directories nobody can say whether a run lives whose lock file was unlinked.
+    let blind = blind || survey.no_runs.is_some();
+    let mut apps: Vec<&Domain> = survey.apps.keys().collect();
+    // What would not go last time waits until the others have had their turn.
+    apps.sort_by_key(|domain| memory.failures(domain));
+    for domain in apps {
         if odd.contains(&LockName::App(domain.clone())) {
             continue;
         }
@@ -72,6 +79,9 @@ pub(crate) fn plan(survey: &Survey, memory: &Memory, retention: &Retention, now:
                 actions.push(Action::Unlink(lock.name.clone()));
             }
         }
+        let with_file: BTreeSet<&LockName> = survey.locks.iter().map(|lock| &lock.name).collect();
+        let guards = survey.guards.iter().map(|guard| LockName::Guard(guard.clone()));
+        actions.extend(guards.filter(|guard| !with_file.contains(guard)).map(Action::Unlink));
     }
     actions.extend(old_runs(survey, retention, now));
     actions
@@ -79,15 +89,18 @@ pub(crate) fn plan(survey: &Survey, memory: &Memory, retention: &Retention, now:
 
 /// Run directories beyond the retention, oldest first.
 fn old_runs(survey: &Survey, retention: &Retention, now: SystemTime) -> impl Iterator<Item = Action> {
-    let surplus = survey.runs.len().saturating_sub(retention.count.get() as usize);
-    let age = |modified: SystemTime| now.duration_since(modified).unwrap_or(Duration::ZERO);
-    let gone: Vec<Action> = survey
-        .runs
-        .iter()
-        .enumerate()
-        .filter(|(number, run)| *number < surplus || age(run.modified) > retention.age)
-        .map(|(_, run)| Action::RemoveRun(run.path.clone()))
-        .collect();
+    let surplus = survey.runs.iter().filter(|run| run.planned).count().saturating_sub(retention.count.get() as usize);
+    let old = |modified: SystemTime| now.duration_since(modified).unwrap_or(Duration::ZERO) > retention.age;
+    let mut number = 0;
+    let mut gone = Vec::new();
+    for run in &survey.runs {
+        number += usize::from(run.planned);
+        if run.planned && (number <= surplus || old(run.modified)) {
+            gone.push(Action::RemoveRun(run.path.clone()));
+        } else if !run.planned && old(run.modified) {
+            gone.push(Action::RemoveEmpty(run.path.clone()));
+        }
+    }
     gone.into_iter()
 }
 
@@ -136,6 +149,15 @@ mod tests {
     }
 
     #[test]
+    fn what_would_not_go_comes_last() {
+        let mut memory = Memory::default();
+        memory.note(&domain("000001"), false, SystemTime::UNIX_EPOCH);
+        let actions = plan(&survey(), &memory, &Retention::default(), SystemTime::UNIX_EPOCH);
+        let reaps: Vec<_> = actions.iter().filter(|action| matches!(action, Action::Reap(_))).collect();
+        assert_eq!(reaps, [&Action::Reap(domain("000002")), &Action::Reap(domain("000001"))]);
+    }
+
+    #[test]
     fn an_unreadable_source_stops_everything_that_it_could_hide() {
         let blind = |change: fn(&mut Survey)| {
             let mut survey = survey();
@@ -145,6 +167,7 @@ mod tests {
         for actions in [
             blind(|survey| survey.unreadable.push("swarm: no answer".to_owned())),
             blind(|survey| survey.no_locks = Some("gone".to_owned())),
+            blind(|survey| survey.no_runs = Some("permission denied".to_owned())),
         ] {
             assert!(actions.iter().all(|action| matches!(action, Action::Skip { .. })), "{actions:?}");
         }
@@ -153,8 +176,9 @@ mod tests {
     #[test]
     fn runs_beyond_age_or_count_go_oldest_first() {
         let hours = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 3600);
-        let runs: Vec<_> =
-            (0..5).map(|n| RunDirectory { path: format!("/r/{n}").into(), modified: hours(n) }).collect();
+        let runs: Vec<_> = (0..5)
+            .map(|n| RunDirectory { path: format!("/r/{n}").into(), modified: hours(n), planned: true })
+            .collect();
         let survey = Survey { runs, ..Survey::default() };
         let gone = |age: u64, count| {
             let retention = Retention { age: Duration::from_secs(age * 3600), count: NonZeroU32::new(count).unwrap() };

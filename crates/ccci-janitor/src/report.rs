@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ccci_core::docker::host::Addresses;
 use ccci_core::lifetime::cause::exit;
 use ccci_core::teardown::Receipt;
 use serde::Serialize;
@@ -18,15 +19,22 @@ pub(crate) enum Finding {
     /// An orphan that a dry run left.
     WouldReap { domain: String, objects: Vec<String> },
     /// Its lock is held: its run is alive.
-    Live { name: String, holder: String },
+    Live { name: String, holder: String, waiting: usize },
     /// Its lock is held for longer than any run may last. Never stolen.
-    PossiblyLeaked { name: String, holder: String },
+    PossiblyLeaked { name: String, holder: String, waiting: usize },
     /// Not tried again yet.
     Quarantined { domain: String, failures: u32 },
     /// Left alone.
     Skipped { what: String, why: String },
-    /// A guard that died before its teardown.
-    DeadGuard { name: String, run_dir: String },
+    /// A guard that died before its teardown, with the processes that it left.
+    DeadGuard { name: String, run_dir: String, processes: Vec<String> },
+}
+
+/// What an image prune did.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Pruned {
+    pub(crate) images: usize,
+    pub(crate) bytes: u64,
 }
 
 /// A whole sweep.
@@ -38,6 +46,10 @@ pub(crate) struct Report {
     pub(crate) unreadable: Vec<String>,
     pub(crate) lock_files_removed: usize,
     pub(crate) run_dirs_removed: usize,
+    /// What an image prune did, if one was due.
+    pub(crate) pruned: Option<Pruned>,
+    /// The addresses that are left on the networks that all stacks share.
+    pub(crate) addresses: Vec<Addresses>,
     /// What the budget left for the next sweep.
     pub(crate) not_reached: usize,
     pub(crate) milliseconds: u64,
@@ -50,13 +62,26 @@ pub(crate) struct Report {
 impl Report {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
-        let trouble =
-            self.findings.iter().any(|finding| matches!(finding, Finding::Failed { .. } | Finding::Quarantined { .. }));
-        match (self.unreadable.is_empty(), trouble) {
+        match (self.unreadable.is_empty(), self.leftovers() > 0 && !self.dry_run) {
             (false, _) => exit::HOST,
             (true, true) => exit::RED,
             (true, false) => exit::GREEN,
         }
+    }
+
+    /// How many dead runs something is left of after this sweep, as far as it got.
+    pub(crate) fn leftovers(&self) -> usize {
+        let counts = self.counts();
+        ["failed", "would_reap", "quarantined", "dead_guard"].iter().map(|kind| counts[kind]).sum()
+    }
+
+    /// How many runs wait for a lock.
+    pub(crate) fn waiting(&self) -> usize {
+        let waiting = |finding: &Finding| match finding {
+            Finding::Live { waiting, .. } | Finding::PossiblyLeaked { waiting, .. } => *waiting,
+            _ => 0,
+        };
+        self.findings.iter().map(waiting).sum()
     }
 
     /// How many findings there are of each kind.
@@ -75,6 +100,13 @@ impl Report {
 }
 
 impl Finding {
+    const fn is_urgent(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed { .. } | Self::PossiblyLeaked { .. } | Self::Quarantined { .. } | Self::DeadGuard { .. }
+        )
+    }
+
     const fn kind(&self) -> &'static str {
         match self {
             Self::Reaped { .. } => "reaped",
@@ -105,25 +137,34 @@ impl fmt::Display for Finding {
                 write!(f, "NOT REAPED   {domain}: {}", left.join("; "))
             }
             Self::WouldReap { domain, objects } => write!(f, "would reap   {domain}: {}", objects.join(", ")),
-            Self::Live { name, holder } => write!(f, "live         {name}: live concurrent run, leaving it ({holder})"),
-            Self::PossiblyLeaked { name, holder } => {
+            Self::Live { name, holder, waiting } => {
+                write!(f, "live         {name}: live concurrent run, leaving it ({holder}){}", queue(*waiting))
+            }
+            Self::PossiblyLeaked { name, holder, waiting } => {
                 write!(
                     f,
-                    "LEAKED RUN?  {name}: possible leaked run, held longer than twice its deadline ({holder}); stop it by hand"
+                    "LEAKED RUN?  {name}: possible leaked run, held longer than twice its deadline ({holder}); stop it by hand{}",
+                    queue(*waiting)
                 )
             }
             Self::Quarantined { domain, failures } => {
                 write!(f, "QUARANTINED  {domain}: reaping failed {failures} times; see `cc-ci-run reap {domain}`")
             }
             Self::Skipped { what, why } => write!(f, "skipped      {what}: {why}"),
-            Self::DeadGuard { name, run_dir } => {
+            Self::DeadGuard { name, run_dir, processes } => {
                 write!(
                     f,
-                    "dead guard   {name}: its processes were ended; the next guard of this name runs its teardown ({run_dir})"
+                    "DEAD GUARD   {name}: {} processes of it; its teardown is still to come, with the next guard of this \
+                     name or by hand: cc-ci-run guard --name {name} -- true ({run_dir})",
+                    processes.len()
                 )
             }
         }
     }
+}
+
+fn queue(waiting: usize) -> String {
+    if waiting == 0 { String::new() } else { format!("; {waiting} waiting") }
 }
 
 impl fmt::Display for Report {
@@ -131,8 +172,16 @@ impl fmt::Display for Report {
         for source in &self.unreadable {
             writeln!(f, "UNREADABLE   {source}")?;
         }
-        for finding in &self.findings {
-            writeln!(f, "{finding}")?;
+        // What somebody must look at comes first.
+        for (urgent, finding) in
+            [true, false].into_iter().flat_map(|urgent| self.findings.iter().map(move |f| (urgent, f)))
+        {
+            if finding.is_urgent() == urgent {
+                writeln!(f, "{finding}")?;
+            }
+        }
+        if let Some(pruned) = &self.pruned {
+            writeln!(f, "pruned       {} images without a name, {} bytes", pruned.images, pruned.bytes)?;
         }
         let counts = self.counts();
         let counted: Vec<_> =

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ccci_core::config::Places;
-use ccci_core::name::{BaseDomain, Domain, LockName};
-use ccci_core::process::tagged::{self, DOMAIN_VAR};
-use ccci_core::rundir::file;
+use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RunId};
+use ccci_core::process::tagged;
+use ccci_core::rundir::{self, file};
 use ccci_core::substrate::Substrate;
+use serde::Deserialize;
+
+use crate::memory::Memory;
 
 /// A lock file of ours, or something that has its name.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub(crate) struct LockFile {
 pub(crate) struct RunDirectory {
     pub(crate) path: PathBuf,
     pub(crate) modified: SystemTime,
+    /// Whether it says what its run was. Only a run that was killed in its first moments does not.
+    pub(crate) planned: bool,
 }
 
 /// What is there.
@@ -38,8 +43,10 @@ pub(crate) struct Survey {
     pub(crate) apps: BTreeMap<Domain, BTreeSet<&'static str>>,
     pub(crate) locks: Vec<LockFile>,
     /// Guards of which processes still run.
-    pub(crate) guards: BTreeSet<String>,
+    pub(crate) guards: BTreeSet<GuardName>,
     pub(crate) runs: Vec<RunDirectory>,
+    /// Substrates that answered.
+    pub(crate) answered: BTreeSet<&'static str>,
     /// Sources of apps that could not be read, with the reason.
     pub(crate) unreadable: Vec<String>,
     /// Why the lock directory could not be read. Without it nobody can be asked who is alive.
@@ -49,11 +56,20 @@ pub(crate) struct Survey {
 }
 
 /// Looks at everything once.
-pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Substrate>]) -> Survey {
+pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Substrate>], memory: &Memory) -> Survey {
     let mut survey = Survey::default();
+    let present: Vec<&str> = substrates.iter().map(|substrate| substrate.name()).collect();
+    for name in memory.missing(&present) {
+        // A daemon that was stopped takes its socket along: that is no host without Docker.
+        survey.unreadable.push(format!(
+            "{name}: it answered at an earlier sweep and is not there now; start it, or remove {} if it is gone for good",
+            Memory::file(&places.state_dir).display()
+        ));
+    }
     for substrate in substrates {
         match substrate.apps(base) {
             Ok(apps) => {
+                survey.answered.insert(substrate.name());
                 for app in apps {
                     survey.apps.entry(app).or_default().insert(substrate.name());
                 }
@@ -62,12 +78,15 @@ pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Sub
         }
     }
     // What a killed run left running counts as an app of its domain: it may be all that is left.
-    match tagged::values_of(DOMAIN_VAR) {
-        Ok(names) => {
-            for name in names {
-                match Domain::parse(&name, base) {
-                    Some(domain) => drop(survey.apps.entry(domain).or_default().insert("processes")),
-                    None => drop(survey.guards.insert(name)),
+    match tagged::locks() {
+        Ok(marks) => {
+            for mark in marks {
+                // Under a lock in another directory it is another installation's, whatever its name.
+                let name = Path::new(&mark).file_name().and_then(|name| LockName::parse(name.to_str()?, base));
+                match name.filter(|name| tagged::lock_mark(&places.lock_dir.join(name.file_name())) == mark) {
+                    Some(LockName::App(domain)) => drop(survey.apps.entry(domain).or_default().insert("processes")),
+                    Some(LockName::Guard(guard)) => drop(survey.guards.insert(guard)),
+                    None => {}
                 }
             }
         }
@@ -113,13 +132,45 @@ fn run_directories(dir: &Path) -> io::Result<Vec<RunDirectory>> {
     };
     let mut runs = Vec::new();
     for entry in entries {
-        let path = entry?.path();
-        // A directory without a plan in it is not ours to remove.
-        if let Ok(plan) = fs::symlink_metadata(path.join(file::RUN)) {
-            let results = fs::symlink_metadata(path.join(file::RESULTS)).unwrap_or(plan);
-            runs.push(RunDirectory { modified: results.modified()?, path });
-        }
+        let entry = entry?;
+        let path = entry.path();
+        let found = match fs::symlink_metadata(path.join(file::RUN)) {
+            Ok(plan) => {
+                let results = fs::symlink_metadata(path.join(file::RESULTS)).unwrap_or(plan);
+                Some((results.modified()?, true))
+            }
+            // A directory without a plan in it is not ours to remove, unless it is an empty one.
+            Err(_) if RunId::new(&entry.file_name().to_string_lossy()).is_ok() && is_empty(&path) => {
+                fs::symlink_metadata(&path)?.modified().ok().map(|modified| (modified, false))
+            }
+            Err(_) => None,
+        };
+        runs.extend(found.map(|(modified, planned)| RunDirectory { path, modified, planned }));
     }
     runs.sort_by_key(|run| run.modified);
     Ok(runs)
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// As much of `run.json` as says whose a run is.
+#[derive(Debug, Deserialize)]
+struct Whose {
+    lock: String,
+    run_id: String,
+}
+
+/// A live run of this name, whether or not it has the lock.
+///
+/// Asked under the lock: a run that is alive and yet does not hold it waits for it, or somebody
+/// unlinked its lock file. Either way the app is its own to take down, not ours.
+///
+/// # Errors
+/// When the run directories cannot be read.
+pub(crate) fn live_run(places: &Places, name: &LockName) -> io::Result<Option<String>> {
+    let plans = rundir::claimed(&places.runs_dir)?.into_iter();
+    let mut whose = plans.filter_map(|dir| serde_json::from_slice::<Whose>(&fs::read(dir.join(file::RUN)).ok()?).ok());
+    Ok(whose.find(|whose| whose.lock == name.file_name()).map(|whose| whose.run_id))
 }

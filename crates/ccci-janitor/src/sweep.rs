@@ -1,27 +1,32 @@
 //! One sweep: the lock decides about every candidate, and what is reaped is reaped under it.
 
+mod images;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::signals::{CANCEL, Signals};
-use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner};
+use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::file;
 use ccci_core::substrate::{self, Substrate};
-use ccci_core::teardown::take_down;
+use ccci_core::teardown::{Receipt, Residue, take_down};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::memory::Memory;
 use crate::plan::{Action, plan};
 use crate::report::{Finding, Report};
 use crate::survey::{self, Survey};
+
+/// An owner record never gets near this.
+const RECORD: u64 = 16 * 1024;
 
 /// How to sweep.
 #[derive(Debug, Clone)]
@@ -39,6 +44,8 @@ struct Sweep<'host> {
     until: Deadline,
     memory: Memory,
     report: Report,
+    /// Run directories that a dead guard's teardown is still in.
+    needed: BTreeSet<PathBuf>,
 }
 
 /// Sweeps once.
@@ -61,8 +68,9 @@ pub(crate) fn run(
         until: Deadline::after(options.budget),
         memory: Memory::load(&places.state_dir),
         report: Report { dry_run: options.dry_run, ..Report::default() },
+        needed: BTreeSet::new(),
     };
-    let survey = survey::look(places, &base, &sweep.substrates);
+    let survey = survey::look(places, &base, &sweep.substrates, &sweep.memory);
     sweep.report.unreadable =
         survey.unreadable.iter().chain(&survey.no_locks).chain(&survey.no_runs).cloned().collect();
     let actions = plan(&survey, &sweep.memory, &settings.retention, SystemTime::now());
@@ -73,14 +81,14 @@ pub(crate) fn run(
         }
         sweep.carry_out(action, &survey);
     }
-    sweep.finish(&survey)?;
+    sweep.look_after_images(&survey);
+    sweep.remember(&survey);
     sweep.report.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(sweep.report)
 }
 
 /// A stop between two candidates is honoured; a reap that has begun is not interrupted.
 fn cancelled(signals: &Signals) -> bool {
-    let _fd = signals.as_fd();
     std::iter::from_fn(|| signals.next().ok().flatten()).any(|received| CANCEL.contains(&received.signal))
 }
 
@@ -89,11 +97,12 @@ impl Sweep<'_> {
         match action {
             Action::Reap(domain) => self.reap(domain),
             Action::Unlink(name) => self.unlink(name, survey),
-            Action::Skip { what, why } => self.found(Finding::Skipped { what: what.clone(), why: why.clone() }),
+            Action::Skip { what, why } => self.skipped(what.clone(), why),
             Action::Quarantined { domain, failures } => {
                 self.found(Finding::Quarantined { domain: domain.to_string(), failures: *failures });
             }
-            Action::RemoveRun(path) => self.remove_run(path),
+            Action::RemoveRun(path) => self.remove_run(path, |path| fs::remove_dir_all(path)),
+            Action::RemoveEmpty(path) => self.remove_run(path, |path| fs::remove_dir(path)),
         }
     }
 
@@ -101,129 +110,293 @@ impl Sweep<'_> {
         self.report.findings.push(finding);
     }
 
-    /// Takes the lock, or says why the app is left alone.
+    fn skipped(&mut self, what: impl Into<String>, why: impl ToString) {
+        self.found(Finding::Skipped { what: what.into(), why: why.to_string() });
+    }
+
+    /// Takes the lock, or says why it is left alone.
     fn ask_the_lock(&mut self, at: &LockPath, create: bool) -> Option<AppLock> {
         match at.try_acquire(create) {
             Ok(lock) => lock,
-            Err(LockError::Held { path }) => {
-                self.report_holder(at.name(), &path);
+            Err(LockError::Held { .. }) => {
+                self.report_holder(at);
                 None
             }
             Err(error) => {
-                self.found(Finding::Skipped { what: at.name().to_string(), why: error.to_string() });
+                self.skipped(at.name().to_string(), error);
                 None
             }
         }
     }
 
-    fn report_holder(&mut self, name: &LockName, path: &Path) {
-        let owner = read_limited(path, 16 * 1024).ok().and_then(|bytes| owner::parse(&bytes));
-        let holder = owner.as_ref().map_or_else(|| "no record of the holder".to_owned(), Owner::describe);
-        let name = name.to_string();
-        let leaked = owner.is_some_and(|owner| outlived(&owner, Timestamp::now()));
-        self.found(if leaked { Finding::PossiblyLeaked { name, holder } } else { Finding::Live { name, holder } });
+    /// Rule 4, also where somebody unlinked the lock file of a live run: that run still has its app.
+    fn unless_a_run_lives(&mut self, lock: AppLock) -> Option<AppLock> {
+        let name = lock.at().name().clone();
+        match survey::live_run(self.places, &name) {
+            Ok(None) => return Some(lock),
+            Ok(Some(run_id)) => self.found(Finding::Live {
+                name: name.to_string(),
+                holder: format!("run {run_id} is about to take its lock, or somebody removed the lock's file"),
+                waiting: 0,
+            }),
+            Err(error) => self.skipped(name.to_string(), format!("cannot tell whether a run of it is alive: {error}")),
+        }
+        self.give_back(lock);
+        None
+    }
+
+    /// Lets go of a lock under which nothing was done.
+    fn give_back(&mut self, lock: AppLock) {
+        let at = lock.at().path().display().to_string();
+        if lock.read_owner().is_some() || self.options.dry_run {
+            // The record of a dead run stays; the kernel frees the lock.
+            drop(lock);
+        } else if let Err(error) = lock.release() {
+            self.skipped(at, error);
+        }
+    }
+
+    fn report_holder(&mut self, at: &LockPath) {
+        let record = read_limited(at.path(), RECORD).ok().and_then(|bytes| owner::parse(&bytes));
+        let entries = proc_locks::of(at.path()).unwrap_or_default();
+        let waiting = entries.iter().filter(|entry| entry.waits).count();
+        let pid = entries.iter().find(|entry| !entry.waits).map(|entry| entry.pid);
+        // A record that is not the holder's says nothing about it: it may be a dead run's, not yet replaced.
+        let record = record.filter(|owner| pid.is_none_or(|pid| pid == owner.pid));
+        let held_for = held_for(at.path(), record.as_ref());
+        let allowed = record.as_ref().map_or(self.settings.deadline, |owner| {
+            Duration::try_from(owner.deadline.duration_since(owner.since)).unwrap_or(self.settings.deadline)
+        });
+        let holder = match (&record, pid) {
+            (Some(owner), _) => owner.describe(),
+            (None, Some(pid)) => format!("pid {pid}, which left no record"),
+            (None, None) => "a process that left no record".to_owned(),
+        };
+        let name = at.name().to_string();
+        self.found(if outlived(held_for, allowed, self.settings.teardown_budget) {
+            Finding::PossiblyLeaked { name, holder, waiting }
+        } else {
+            Finding::Live { name, holder, waiting }
+        });
     }
 
     fn reap(&mut self, domain: &Domain) {
         let at = LockPath::new(&self.places.lock_dir, LockName::App(domain.clone()));
-        if self.options.dry_run {
-            return self.would_reap(&at, domain);
+        // A dry run makes no lock file; one that is there is asked.
+        let lock = match self.options.dry_run && !at.path().exists() {
+            true => None,
+            false => match self.ask_the_lock(&at, !self.options.dry_run).and_then(|lock| self.unless_a_run_lives(lock))
+            {
+                Some(lock) => Some(lock),
+                None => return,
+            },
+        };
+        let Some(lock) = lock.filter(|_| !self.options.dry_run) else { return self.would_reap(&at, domain) };
+        // At most half of what is left: one that will not go must not cost the others their turn.
+        let budget = (self.until.left() / 2).min(self.settings.teardown_budget).max(Duration::from_secs(1));
+        let before = lock.read_owner();
+        if let Err(error) = lock.write_owner(&self.record(domain, before, budget)) {
+            // On a full disk the reap is what makes room.
+            self.skipped(at.path().display().to_string(), format!("the owner record is out of date: {error}"));
         }
-        let Some(lock) = self.ask_the_lock(&at, true) else { return };
-        let budget = self.until.left().min(self.settings.teardown_budget).max(Duration::from_secs(1));
-        let receipt =
-            take_down(&lock, &self.substrates, domain, &Tag::Domain(domain.to_string()), Duration::ZERO, budget);
-        let domain_name = domain.to_string();
+        let tag = Tag::Lock(tagged::lock_mark(at.path()));
+        let receipt = take_down(&lock, &self.substrates, domain, &tag, Duration::ZERO, budget, &mut |_| {});
         let clean = receipt.is_clean();
-        self.memory.note(domain, clean, SystemTime::now());
-        self.found(if clean {
-            Finding::Reaped { domain: domain_name, receipt }
-        } else {
-            Finding::Failed { domain: domain_name, receipt }
-        });
-        // Of an app that would not go the file stays, with its record.
+        // A run that ended by itself since the survey left nothing to reap.
+        if !receipt.is_empty() {
+            self.note(domain, clean);
+            let domain = domain.to_string();
+            self.found(if clean { Finding::Reaped { domain, receipt } } else { Finding::Failed { domain, receipt } });
+        }
+        // Of an app that would not go the file stays, with a record of who tried.
         if clean && let Err(error) = lock.release() {
-            self.found(Finding::Skipped { what: at.path().display().to_string(), why: error.to_string() });
+            self.skipped(at.path().display().to_string(), error);
+        }
+    }
+
+    /// Who holds the lock now, for the run that comes to wait behind it.
+    fn record(&self, domain: &Domain, before: Option<Owner>, budget: Duration) -> Owner {
+        let pid = std::process::id();
+        let now = Timestamp::now();
+        let end = SignedDuration::try_from(budget).ok().and_then(|budget| now.checked_add(budget).ok());
+        let boot_id = read_limited(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
+        let (run_dir, recipe) = before.map_or_else(Default::default, |owner| (owner.run_dir, owner.recipe));
+        Owner {
+            run_id: format!("janitor-{pid}"),
+            pid,
+            start_ticks: tagged::start_ticks(pid).unwrap_or(0),
+            boot_id: String::from_utf8_lossy(&boot_id).trim().to_owned(),
+            run_dir,
+            recipe: if recipe.is_empty() { domain.to_string() } else { recipe },
+            pr: None,
+            git_ref: None,
+            phase: "reaping an orphan".to_owned(),
+            since: now,
+            deadline: end.unwrap_or(now),
         }
     }
 
     fn would_reap(&mut self, at: &LockPath, domain: &Domain) {
-        // A dry run makes no lock file; one that is there is asked.
-        match at.try_acquire(false) {
-            Err(LockError::Held { path }) => return self.report_holder(at.name(), &path),
-            Err(error) => return self.found(Finding::Skipped { what: domain.to_string(), why: error.to_string() }),
-            Ok(_) => {}
+        if let Ok(Some(run_id)) = survey::live_run(self.places, at.name()) {
+            let holder = format!("run {run_id} is alive; the lock's file is gone");
+            return self.found(Finding::Live { name: domain.to_string(), holder, waiting: 0 });
         }
-        let objects = self.substrates.iter().filter_map(|substrate| substrate.objects(domain).ok()).flatten();
-        let objects = objects.map(|object| object.to_string()).collect();
-        self.found(Finding::WouldReap { domain: domain.to_string(), objects });
+        let (mut objects, mut why) = (Vec::new(), None);
+        for substrate in &self.substrates {
+            match substrate.objects(domain) {
+                Ok(found) => objects.extend(found.iter().map(ToString::to_string)),
+                Err(error) => why = Some(error.to_string()),
+            }
+        }
+        match tagged::find(&Tag::Lock(tagged::lock_mark(at.path()))) {
+            Ok(found) => {
+                objects.extend(found.iter().map(|process| format!("process {} ({})", process.name, process.pid)))
+            }
+            Err(error) => why = Some(error.to_string()),
+        }
+        if let Some(why) = why {
+            self.skipped(domain.to_string(), why);
+        }
+        if !objects.is_empty() {
+            self.found(Finding::WouldReap { domain: domain.to_string(), objects });
+        }
     }
 
-    /// A lock file without an app: remove it if it is free. Should an app have appeared since the
-    /// survey, and its run have died already, the next sweep finds it without the file.
+    fn note(&mut self, domain: &Domain, clean: bool) {
+        let now = SystemTime::now();
+        let changed = self.memory.change(&self.places.state_dir, |memory| memory.note(domain, clean, now));
+        if let Err(error) = changed {
+            self.forgets(&error);
+        }
+    }
+
+    /// A memory that cannot be written only makes the janitor try more often.
+    fn forgets(&mut self, error: &io::Error) {
+        let file = Memory::file(&self.places.state_dir).display().to_string();
+        self.skipped(file, format!("cannot remember: {error}"));
+    }
+
+    /// A lock file without an app: remove it if it is free, and end what processes a guard left. Should
+    /// an app have appeared since the survey, and its run have died already, the next sweep finds it
+    /// without the file.
     fn unlink(&mut self, name: &LockName, survey: &Survey) {
         let at = LockPath::new(&self.places.lock_dir, name.clone());
-        let Some(lock) = self.ask_the_lock(&at, false) else { return };
-        if let LockName::Guard(guard) = name {
-            if !self.options.dry_run
-                && survey.guards.contains(guard.as_str())
-                && let Err(error) = tagged::end_all(&Tag::Domain(guard.to_string()), Duration::ZERO)
-            {
-                return self.found(Finding::Skipped { what: name.to_string(), why: error.to_string() });
-            }
+        let orphans = matches!(name, LockName::Guard(guard) if survey.guards.contains(guard));
+        let Some(mut lock) = self.ask_the_lock(&at, orphans && !self.options.dry_run) else { return };
+        if orphans {
+            let Some(alone) = self.unless_a_run_lives(lock) else { return };
+            lock = alone;
+        }
+        if let LockName::Guard(_) = name {
+            let ended = if orphans { self.end_guard(&at) } else { Ok(Vec::new()) };
             let unfinished = |owner: &Owner| owner.run_dir.is_dir() && !owner.run_dir.join(file::CLEAN).exists();
             if let Some(owner) = lock.read_owner().filter(unfinished) {
-                // The record leads the next guard of this name to the teardown; it stays.
-                return self.found(Finding::DeadGuard {
-                    name: name.to_string(),
-                    run_dir: owner.run_dir.display().to_string(),
+                // The record leads the next guard of this name to the teardown; both stay.
+                self.needed.insert(owner.run_dir.clone());
+                let (name, run_dir) = (name.to_string(), owner.run_dir.display().to_string());
+                return self.found(match ended {
+                    Ok(processes) => Finding::DeadGuard { name, run_dir, processes },
+                    Err(error) => Finding::Skipped { what: name, why: error.to_string() },
                 });
+            }
+            match ended {
+                Ok(processes) if processes.is_empty() => {}
+                Ok(processes) => {
+                    let receipt = Receipt { processes, verified: true, ..Receipt::default() };
+                    self.found(Finding::Reaped { domain: name.to_string(), receipt });
+                }
+                Err(error) => {
+                    let residue = vec![Residue { what: "processes of the guard".to_owned(), why: error.to_string() }];
+                    let receipt = Receipt { residue, ..Receipt::default() };
+                    return self.found(Finding::Failed { domain: name.to_string(), receipt });
+                }
             }
         }
         if !self.options.dry_run
             && let Err(error) = lock.release()
         {
-            return self.found(Finding::Skipped { what: at.path().display().to_string(), why: error.to_string() });
+            return self.skipped(at.path().display().to_string(), error);
         }
         self.report.lock_files_removed += 1;
     }
 
+    fn end_guard(&self, at: &LockPath) -> Result<Vec<String>, tagged::TagError> {
+        let tag = Tag::Lock(tagged::lock_mark(at.path()));
+        if self.options.dry_run {
+            let found = tagged::find(&tag)?;
+            return Ok(found.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect());
+        }
+        tagged::end_all(&tag, Duration::ZERO)
+    }
+
     /// A run's directory past its retention, if its keeper is dead: a living one holds a lock on it.
-    fn remove_run(&mut self, path: &Path) {
+    fn remove_run(&mut self, path: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
+        if self.needed.contains(path) {
+            return;
+        }
         let what = path.display().to_string();
         let claimed = fs::File::open(path).and_then(|dir| fs2::FileExt::try_lock_exclusive(&dir).map(|()| dir));
         let claim = match claimed {
             Ok(claim) => claim,
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => return,
-            Err(error) => return self.found(Finding::Skipped { what, why: error.to_string() }),
+            // Another janitor was here first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.skipped(what, error),
         };
         if !self.options.dry_run
-            && let Err(error) = fs::remove_dir_all(path)
+            && let Err(error) = remove(path)
         {
-            return self.found(Finding::Skipped { what, why: format!("cannot remove it: {error}") });
+            return self.skipped(what, format!("cannot remove it: {error}"));
         }
         drop(claim);
         self.report.run_dirs_removed += 1;
     }
 
-    fn finish(&mut self, survey: &Survey) -> anyhow::Result<()> {
-        let apps = &survey.apps;
-        if survey.unreadable.is_empty() {
-            self.memory.keep_only(|domain| apps.keys().any(|app| app.as_str() == domain));
+    fn remember(&mut self, survey: &Survey) {
+        if !self.options.dry_run {
+            let readable = survey.unreadable.is_empty();
+            let changed = self.memory.change(&self.places.state_dir, |memory| {
+                memory.saw(survey.answered.iter().copied().filter(|name| *name != "local"));
+                if readable {
+                    memory.keep_only(|domain| survey.apps.keys().any(|app| app.as_str() == domain));
+                }
+            });
+            if let Err(error) = changed {
+                self.forgets(&error);
+            }
         }
         (self.report.reaped_total, self.report.failed_total) = (self.memory.reaped, self.memory.failed);
-        let worth = self.report.findings.iter().any(|f| matches!(f, Finding::Reaped { .. } | Finding::Failed { .. }));
-        if self.options.dry_run || !worth {
-            return Ok(());
-        }
-        self.memory
-            .save(&self.places.state_dir)
-            .with_context(|| format!("cannot remember in {}", self.places.state_dir.display()))
     }
 }
 
-/// Whether a lock is held for longer than twice the run's own deadline.
-fn outlived(owner: &Owner, now: Timestamp) -> bool {
-    let allowed = owner.deadline.duration_since(owner.since).saturating_mul(2);
-    now.duration_since(owner.since) > allowed.max(SignedDuration::from_secs(60))
+/// How long a lock is held: since its record says, or since its file was last written to.
+fn held_for(path: &Path, record: Option<&Owner>) -> Duration {
+    let since = match record {
+        Some(owner) => SystemTime::from(owner.since),
+        None => match path.symlink_metadata().and_then(|meta| meta.modified()) {
+            Ok(modified) => modified,
+            Err(_) => return Duration::ZERO,
+        },
+    };
+    SystemTime::now().duration_since(since).unwrap_or(Duration::ZERO)
+}
+
+/// Whether a lock is held for longer than any run may hold it: twice its deadline, and in any case its
+/// deadline and a whole teardown.
+fn outlived(held_for: Duration, deadline: Duration, teardown: Duration) -> bool {
+    held_for > deadline.saturating_mul(2).max(deadline.saturating_add(teardown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_may_hold_its_lock_for_its_deadline_and_a_teardown() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        assert!(!outlived(minutes(119), minutes(60), minutes(10)));
+        assert!(outlived(minutes(121), minutes(60), minutes(10)));
+        assert!(!outlived(minutes(10), minutes(1), minutes(10)), "still in its teardown");
+        assert!(outlived(minutes(12), minutes(1), minutes(10)));
+    }
 }

@@ -149,6 +149,18 @@ pub(super) struct Volumes {
     pub(super) volumes: Vec<Volume>,
 }
 
+/// What an image prune did.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Pruned {
+    /// Names and layers that went.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub images_deleted: Vec<serde_json::Value>,
+    /// The bytes that this gave back.
+    #[serde(default)]
+    pub space_reclaimed: u64,
+}
+
 /// A volume.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -25,6 +25,17 @@ pub enum Removable {
 }
 
 impl Docker {
+    /// Removes images that have no name and that no container uses; how many, and the bytes that this
+    /// gave back. Never more: an image with a name may be the next run's, and volumes are not images.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub fn prune_images(&self) -> Result<answers::Pruned, DockerError> {
+        let filters = json!({"dangling": ["true"]}).to_string();
+        let path = format!("/images/prune?filters={}", escape(&filters));
+        understand(&path, &self.ask(Method::Post, &path, None)?)
+    }
+
     /// Removes something. What is gone already is no error.
     ///
     /// # Errors

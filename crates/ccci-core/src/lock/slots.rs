@@ -13,6 +13,22 @@ use std::path::Path;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+/// Something of the host that a run takes besides its app's lock, and waits for.
+pub trait Turn: AsFd {
+    /// What is held then, until it is dropped.
+    type Taken;
+
+    /// Takes it if it is free now.
+    ///
+    /// # Errors
+    /// What `flock(2)` says.
+    fn try_take(&mut self) -> io::Result<Option<Self::Taken>>;
+
+    /// Forgets the changes so far. The kernel announces a close just before it drops the lock, so
+    /// one more look a moment later is in order.
+    fn forget_changes(&self);
+}
+
 /// A slot, held until dropped.
 #[derive(Debug)]
 #[must_use = "the slot is free as soon as this is dropped"]
@@ -34,36 +50,28 @@ impl Slots {
     /// # Errors
     /// What `inotify(7)` says.
     pub fn new(dir: &Path, count: NonZeroU32) -> io::Result<Self> {
-        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // A slot that is given up, also by a SIGKILL, shows as the close of a file opened for writing.
-        changes.add_watch(dir, AddWatchFlags::IN_CLOSE_WRITE)?;
+        let changes = watch(dir)?;
         let files =
             (0..count.get()).map(|n| open(&dir.join(format!("cc-ci-slot-{n}.lock")))).collect::<io::Result<_>>()?;
         Ok(Self { files, changes })
     }
+}
 
-    /// A free slot, if there is one now.
-    ///
-    /// # Errors
-    /// What `flock(2)` says.
-    pub fn try_take(&mut self) -> io::Result<Option<Slot>> {
+impl Turn for Slots {
+    type Taken = Slot;
+
+    fn try_take(&mut self) -> io::Result<Option<Slot>> {
         for (number, file) in self.files.iter().enumerate() {
-            match fs2::FileExt::try_lock_exclusive(file) {
-                Ok(()) => {
-                    let file = self.files.swap_remove(number);
-                    return Ok(Some(Slot { _file: file }));
-                }
-                Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {}
-                Err(error) => return Err(error),
+            if granted(fs2::FileExt::try_lock_exclusive(file))? {
+                let file = self.files.swap_remove(number);
+                return Ok(Some(Slot { _file: file }));
             }
         }
         Ok(None)
     }
 
-    /// Forgets the changes so far. The kernel announces a close just before it drops the lock, so
-    /// one more look a moment later is in order.
-    pub fn forget_changes(&self) {
-        while self.changes.read_events().is_ok_and(|events| !events.is_empty()) {}
+    fn forget_changes(&self) {
+        forget(&self.changes);
     }
 }
 
@@ -71,6 +79,73 @@ impl AsFd for Slots {
     /// Readable when a slot may have become free.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.changes.as_fd()
+    }
+}
+
+/// A run's share of the host lock, held until dropped.
+#[derive(Debug)]
+#[must_use = "images may be pruned as soon as this is dropped"]
+pub struct Share {
+    _file: File,
+}
+
+/// The host lock, as a run wants it: together with all others, but not with an image prune.
+#[derive(Debug)]
+pub struct Host {
+    file: Option<File>,
+    changes: Inotify,
+}
+
+impl Host {
+    /// The host lock in `dir`.
+    ///
+    /// # Errors
+    /// What `open(2)` or `inotify(7)` says.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        Ok(Self { changes: watch(dir)?, file: Some(open_host_lock(dir)?) })
+    }
+}
+
+impl Turn for Host {
+    type Taken = Share;
+
+    fn try_take(&mut self) -> io::Result<Option<Share>> {
+        let Some(file) = self.file.take() else { return Ok(None) };
+        if granted(fs2::FileExt::try_lock_shared(&file))? {
+            return Ok(Some(Share { _file: file }));
+        }
+        self.file = Some(file);
+        Ok(None)
+    }
+
+    fn forget_changes(&self) {
+        forget(&self.changes);
+    }
+}
+
+impl AsFd for Host {
+    /// Readable when a prune may be over.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.changes.as_fd()
+    }
+}
+
+/// A lock that is given up, also by a SIGKILL, shows as the close of a file opened for writing.
+fn watch(dir: &Path) -> io::Result<Inotify> {
+    let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    changes.add_watch(dir, AddWatchFlags::IN_CLOSE_WRITE)?;
+    Ok(changes)
+}
+
+fn forget(changes: &Inotify) {
+    while changes.read_events().is_ok_and(|events| !events.is_empty()) {}
+}
+
+fn granted(answer: io::Result<()>) -> io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Finding and killing what a run started, by the variables in its environment.
 //!
 //! A group kill misses what called `setsid` ([pgid]), and a SIGKILLed harness leaves children that go
-//! on working ([E7]). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_APP_DOMAIN` in
-//! its environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
+//! on working ([E7]). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_LOCK` in its
+//! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
+//!
+//! The lock's path and not the domain alone, which may be used by two installations on one machine:
+//! whose lock it is, its run it is.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,6 +15,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::wait_ready;
 use crate::lifetime::clock::Deadline;
@@ -21,6 +25,8 @@ use crate::weaken::{self, Protection};
 pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
 /// The variable with the domain, or the guard's name.
 pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
+/// The variable with the path of the run's lock file, see [`lock_mark`].
+pub const LOCK_VAR: &str = "CCCI_LOCK";
 /// Environments beyond this are read in part.
 const MAX_ENVIRON: u64 = 1 << 20;
 
@@ -31,11 +37,12 @@ pub enum Tag {
     Run {
         /// Its id.
         run_id: String,
-        /// Its domain or guard name.
-        domain: String,
+        /// Its lock's [`lock_mark`].
+        lock: String,
     },
-    /// Those of any run of a domain. Only its lock's holder may ask, before it starts anything.
-    Domain(String),
+    /// Those of any run under a lock, by its [`lock_mark`]. Only the lock's holder may ask, before it
+    /// starts anything.
+    Lock(String),
     /// Those that carry this variable with this value, whichever run started them.
     Variable(&'static str, String),
 }
@@ -48,14 +55,23 @@ impl Tag {
             })
         };
         match self {
-            Self::Run { run_id, domain } => has(RUN_ID_VAR, run_id) && has(DOMAIN_VAR, domain),
-            // A step that only sets CCCI_APP_DOMAIN by hand is no run's process.
-            Self::Domain(domain) => {
-                has(DOMAIN_VAR, domain) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
+            Self::Run { run_id, lock } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
+            // What only sets the one by hand is no run's process.
+            Self::Lock(lock) => {
+                has(LOCK_VAR, lock) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
             }
             Self::Variable(key, value) => has(key, value),
         }
     }
+}
+
+/// What processes of a run under this lock carry in [`LOCK_VAR`]: the file's path, however its directory
+/// was spelt.
+#[must_use]
+pub fn lock_mark(path: &Path) -> String {
+    let dir = path.parent().and_then(|dir| dir.canonicalize().ok());
+    let real = dir.and_then(|dir| Some(dir.join(path.file_name()?)));
+    real.as_deref().unwrap_or(path).display().to_string()
 }
 
 /// A process that was found.
@@ -176,6 +192,25 @@ pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
     Ok(values)
 }
 
+/// The lock marks that processes of runs carry: see [`lock_mark`].
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn locks() -> io::Result<BTreeSet<String>> {
+    let mut locks = BTreeSet::new();
+    for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
+        let environ = environ(pid).unwrap_or_default();
+        let value = |key: &str| {
+            let mut entries = environ.split(|byte| *byte == 0);
+            entries.find_map(|entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
+        };
+        if let (Some(lock), Some(_)) = (value(LOCK_VAR), value(RUN_ID_VAR)) {
+            locks.insert(String::from_utf8_lossy(lock).into_owned());
+        }
+    }
+    Ok(locks)
+}
+
 /// Sends `signal` to every process that carries `tag`, once.
 ///
 /// # Errors
@@ -251,19 +286,19 @@ mod tests {
 
     #[test]
     fn tags_match_whole_values_only() {
-        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_APP_DOMAIN=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
-        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), domain: domain.into() }.matches(environ);
+        let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
+        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into() }.matches(environ);
         assert!(run("12", "hell-012345.ci"));
         assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
-        assert!(Tag::Domain("hell-012345.ci".into()).matches(environ));
-        assert!(!Tag::Domain("hell-012345.ci".into()).matches(b"CCCI_APP_DOMAIN=hell-012345.ci\0"));
+        assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));
+        assert!(!Tag::Lock("hell-012345.ci".into()).matches(b"CCCI_LOCK=hell-012345.ci\0"));
         assert!(Tag::Variable("X", "CCCI_RUN_ID=13".into()).matches(environ));
     }
 
     #[test]
     fn a_process_that_left_its_group_is_found_and_killed() {
         let domain = format!("t-{}", std::process::id());
-        let tag = Tag::Run { run_id: "r".into(), domain: domain.clone() };
+        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone() };
         // The fifo tells that both have left the group before the leader ends and the group is killed.
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");
@@ -271,7 +306,7 @@ mod tests {
         let leave = "setsid sh -c 'trap \"\" TERM; echo up >\"$FIFO\"; exec sleep 60' & read up <\"$FIFO\"";
         let job = super::super::Job::new("/bin/sh")
             .args(["-c", &format!("{leave}; {leave}")])
-            .env([(RUN_ID_VAR, "r"), (DOMAIN_VAR, domain.as_str())])
+            .env([(RUN_ID_VAR, "r"), (LOCK_VAR, domain.as_str())])
             .env([("FIFO", &fifo)]);
         job.run(&mut |_| {}).unwrap();
         let ended = end_all(&tag, Duration::from_millis(100)).unwrap();

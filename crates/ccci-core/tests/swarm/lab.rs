@@ -13,7 +13,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, LockPath};
 use ccci_core::name::{BaseDomain, Domain, LockName, RecipeName};
 use ccci_core::process::Job;
-use ccci_core::process::tagged::Tag;
+use ccci_core::process::tagged::{Tag, lock_mark};
 use ccci_core::substrate::Substrate;
 use ccci_core::substrate::swarm::Swarm;
 use ccci_core::teardown::{Receipt, take_down};
@@ -145,8 +145,8 @@ impl App {
     }
 
     pub(crate) fn take_down_by(&self, substrate: Box<dyn Substrate>, budget: Duration) -> Receipt {
-        let tag = Tag::Domain(self.domain.to_string());
-        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget)
+        let tag = Tag::Lock(lock_mark(self.lock.at().path()));
+        take_down(&self.lock, &[substrate], &self.domain, &tag, Duration::ZERO, budget, &mut |_| {})
     }
 
     /// What Docker's own program shows of the stack: not our code, and by nothing but the name.

@@ -9,7 +9,7 @@ use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::signals::Signals;
 use ccci_core::lock::LockPath;
 use ccci_core::name::{BaseDomain, Domain, LockName};
-use ccci_core::process::tagged::Tag;
+use ccci_core::process::tagged::{Tag, lock_mark};
 use ccci_core::substrate;
 use ccci_core::teardown::take_down;
 
@@ -29,9 +29,16 @@ pub(crate) fn main(reap: &Reap, config: Option<&Path>) -> anyhow::Result<ExitCod
     let _deaf = Signals::listen()?;
     let at = LockPath::new(&places.lock_dir, LockName::App(domain.clone()));
     let Some(lock) = at.try_acquire(true)? else { anyhow::bail!("{} cannot be locked", at.path().display()) };
-    let tag = Tag::Domain(domain.to_string());
-    let receipt =
-        take_down(&lock, &substrate::available(&places), &domain, &tag, Duration::ZERO, settings.teardown_budget);
+    let tag = Tag::Lock(lock_mark(at.path()));
+    let receipt = take_down(
+        &lock,
+        &substrate::available(&places),
+        &domain,
+        &tag,
+        Duration::ZERO,
+        settings.teardown_budget,
+        &mut |_| {},
+    );
     lock.release()?;
     if reap.output.json {
         super::print_json(&receipt)?;

@@ -8,15 +8,19 @@ mod look;
 mod stack;
 mod volumes;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ccci_core::config::Places;
 use ccci_core::docker::command::Deploy;
 use ccci_core::docker::{Docker, DockerError, Endpoint};
+use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
+use ccci_core::substrate::swarm::Swarm;
 use ccci_core::substrate::{Kind, Object, env_file};
 use jiff::Timestamp;
 
@@ -25,6 +29,7 @@ use crate::checkup;
 use crate::health::Target;
 use crate::plan::Plan;
 use crate::recipe::source::Release;
+use look::Unallocated;
 use stack::Stack;
 
 /// The server's name under which abra keeps the apps of the host's own Swarm.
@@ -33,12 +38,16 @@ const SERVER: &str = "default";
 const OVERLAY: &str = "compose.ccci.yml";
 /// `docker stack deploy` only hands over; a daemon that needs longer is in trouble.
 const HAND_OVER: Duration = Duration::from_secs(120);
+/// How long a network that had an address for us is trusted to have one.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Deploys onto the Swarm of a Docker daemon.
 #[derive(Debug)]
 pub(crate) struct SwarmEngine {
     docker: Docker,
-    abra_dir: PathBuf,
+    places: Places,
+    /// When it may be asked again whether a network has addresses: asking takes one.
+    ask_again: Cell<Option<Deadline>>,
     ingress: Option<SocketAddr>,
 }
 
@@ -61,11 +70,11 @@ impl SwarmEngine {
         if let Some(trouble) = checkup::fatal(&docker.host()?) {
             return Err(EngineError::Host(format!("{}: {}; {}", trouble.name, trouble.seen, trouble.remedy)));
         }
-        Ok(Self { docker, abra_dir: plan.places.abra_dir.clone(), ingress: plan.settings.ingress })
+        Ok(Self { docker, places: plan.places.clone(), ask_again: Cell::default(), ingress: plan.settings.ingress })
     }
 
     fn env_path(&self, app: &App<'_>) -> PathBuf {
-        env_file::path(&self.abra_dir, SERVER, &app.domain)
+        env_file::path(&self.places.abra_dir, SERVER, &app.domain)
     }
 
     /// The app's variables: env file, `abra.sh`, and what abra sets itself.
@@ -148,8 +157,15 @@ impl Engine for SwarmEngine {
         }
     }
 
-    fn observe(&self, _lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError> {
-        look::observe(&self.docker, &app.domain.stack_name())
+    fn observe(&self, lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError> {
+        let (mut seen, unallocated) = look::observe(&self.docker, &app.domain.stack_name())?;
+        for stuck in unallocated {
+            let why = self.why_unallocated(lock, app, &stuck)?;
+            if let Some(service) = seen.services.iter_mut().find(|service| service.name == stuck.service) {
+                service.host = service.host.take().or(why);
+            }
+        }
+        Ok(seen)
     }
 
     fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<(), EngineError> {
@@ -184,6 +200,33 @@ impl Engine for SwarmEngine {
 }
 
 impl SwarmEngine {
+    /// The network that has no address left for a service, if that is why its task stays new ([vip]).
+    fn why_unallocated(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        stuck: &Unallocated,
+    ) -> Result<Option<String>, EngineError> {
+        if !self.ask_again.get().is_none_or(Deadline::passed) {
+            return Ok(None);
+        }
+        let swarm = Swarm::new(Docker::new(self.docker.endpoint().clone()), &self.places);
+        for network in &stuck.networks {
+            if swarm.free_addresses(lock, &app.domain, network, 1)? == 0 {
+                let network = self.docker.network(network)?;
+                let subnets: Vec<&str> = network.ipam.config.iter().map(|subnet| subnet.subnet.as_str()).collect();
+                return Ok(Some(format!(
+                    "no address is left on network {} ({}), so Swarm does not start its task; see `cc-ci-run doctor`, \
+                     and make the network anew to have lost addresses back",
+                    network.name,
+                    subnets.join(", ")
+                )));
+            }
+        }
+        self.ask_again.set(Some(Deadline::after(ASK_AGAIN)));
+        Ok(None)
+    }
+
     /// Has every image before the deploy, so that no download counts as convergence ([prepull]).
     fn pull(&self, stack: &Stack, app: &App<'_>) -> Result<(), EngineError> {
         for image in stack.images() {

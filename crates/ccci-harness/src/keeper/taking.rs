@@ -7,14 +7,14 @@ use std::time::Duration;
 use ccci_core::config::{OnConflict, duration};
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
-use ccci_core::lock::slots::{Slot, Slots};
+use ccci_core::lock::slots::{Host, Share, Slot, Slots, Turn};
 use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
 use ccci_core::name::NameError;
 use ccci_core::process::signal_exactly;
 use ccci_core::weaken::{self, Protection};
 use nix::sys::signal::Signal;
 
-use super::{Keeper, Wake};
+use super::{Job, Keeper, Wake};
 use crate::event::{Event, millis, report};
 
 /// How often a run that waits says so.
@@ -149,32 +149,46 @@ impl Keeper {
 
     /// Takes a slot, if the host has a number of them.
     pub(super) fn take_slot(&mut self) -> Result<Option<Slot>, NotTaken> {
-        let Some(count) = self.plan.settings.max_tests else { return Ok(None) };
-        let mut slots = Slots::new(&self.plan.places.lock_dir, count)?;
+        let Some(count) = self.plan.settings.max_tests.filter(|_| weaken::on(Protection::Slots)) else {
+            return Ok(None);
+        };
+        let slots = Slots::new(&self.plan.places.lock_dir, count)?;
+        let busy = format!("all {count} slots of this host are taken");
+        self.take_turn(slots, "slot", &busy, "other runs").map(Some)
+    }
+
+    /// Takes a share of the host lock: a recipe's run and an image prune exclude each other ([prune]).
+    pub(super) fn share_host(&mut self) -> Result<Option<Share>, NotTaken> {
+        let Job::Recipe(_) = &self.plan.job else { return Ok(None) };
+        let host = Host::new(&self.plan.places.lock_dir)?;
+        self.take_turn(host, "host lock", "images are being pruned on this host", "an image prune").map(Some)
+    }
+
+    fn take_turn<T: Turn>(&mut self, mut turn: T, what: &str, busy: &str, holder: &str) -> Result<T::Taken, NotTaken> {
         let begun = Deadline::after(Duration::ZERO);
         let mut said = false;
         loop {
-            if let Some(slot) = slots.try_take()? {
+            if let Some(taken) = turn.try_take()? {
                 if said {
-                    self.console.say(&format!("== slot acquired after {}s ==", begun.elapsed().as_secs()));
+                    self.console.say(&format!("== {what} acquired after {}s ==", begun.elapsed().as_secs()));
                     self.fit_into_step()?;
                 }
-                return Ok(Some(slot));
+                return Ok(taken);
             }
             if !said {
                 said = true;
-                self.console.say(&format!("== all {count} slots of this host are taken — waiting =="));
+                self.console.say(&format!("== {busy} — waiting =="));
             }
             let end = self.wait_clock();
             let line = Deadline::after(WAIT_LINE);
-            match self.ear.wait(&[slots.as_fd()], Some(end.map_or(line, |limit| limit.min(line))))? {
+            match self.ear.wait(&[turn.as_fd()], Some(end.map_or(line, |limit| limit.min(line))))? {
                 Wake::Signal(received) => {
                     if let Some(cause) = self.hear(received) {
                         return Err(NotTaken::Cancelled(cause));
                     }
                 }
                 Wake::Fd => {
-                    slots.forget_changes();
+                    turn.forget_changes();
                     if let Wake::Signal(received) = self.ear.wait(&[], Some(Deadline::after(SLOT_SETTLES)))?
                         && let Some(cause) = self.hear(received)
                     {
@@ -184,13 +198,13 @@ impl Keeper {
                 Wake::Time if end.is_some_and(Deadline::passed) => {
                     let waited = duration::show(Duration::from_secs(begun.elapsed().as_secs()));
                     return Err(NotTaken::TimedOut {
-                        subject: "a slot".to_owned(),
+                        subject: format!("the {what}"),
                         waited,
-                        holder: "other runs".to_owned(),
+                        holder: holder.to_owned(),
                     });
                 }
                 Wake::Time => {
-                    self.console.say(&format!("   still waiting for a slot after {}s", begun.elapsed().as_secs()))
+                    self.console.say(&format!("   still waiting for the {what} after {}s", begun.elapsed().as_secs()));
                 }
             }
         }
@@ -201,7 +215,8 @@ impl Keeper {
 pub(crate) fn holder_record(path: &LockPath) -> Option<(Owner, bool)> {
     let owner = owner::parse(&std::fs::read(path.path()).ok()?)?;
     let entries = proc_locks::of(path.path()).unwrap_or_default();
-    let agrees = entries.iter().any(|entry| !entry.waits && entry.pid == owner.pid);
+    let agrees =
+        entries.iter().any(|entry| !entry.waits && entry.pid == owner.pid) || !weaken::on(Protection::HolderAgreed);
     Some((owner, agrees))
 }
 

@@ -135,7 +135,10 @@ impl<'run> Stages<'run> {
         let outcome = match steps(self) {
             Ok(generic) => {
                 let own = self.run_tests(tier)?;
-                self.judge(tier, &generic, &own)
+                match self.judge(tier, &generic, &own) {
+                    Outcome::Pass => self.still_up(tier)?,
+                    other => other,
+                }
             }
             Err(EngineError::Recipe(reason)) => Outcome::fail(reason),
             Err(EngineError::Host(message)) => {
@@ -150,6 +153,22 @@ impl<'run> Stages<'run> {
         }
         report(self.app.dir, Event::Stage { tier, outcome: outcome.clone(), milliseconds });
         Ok(outcome)
+    }
+
+    /// A service that dies a moment after it was seen running, and that no test asks, is found here.
+    fn still_up(&mut self, tier: Tier) -> Result<Outcome, Stop> {
+        let timeout = self.app.folder.toml.timeouts.deploy;
+        let begun = Deadline::after(std::time::Duration::ZERO);
+        match converge::settled(self.engine, self.lock, self.app, timeout) {
+            Ok(()) => Ok(Outcome::Pass),
+            Err(EngineError::Host(message)) => Err(Stop::Host(message)),
+            Err(EngineError::Recipe(reason)) => {
+                let name = "generic/still-up".to_owned();
+                let outcome = Outcome::fail(reason.clone());
+                self.report_test(tier, &TestResult { name, outcome, milliseconds: millis(begun.elapsed()) });
+                Ok(Outcome::fail(format!("generic/still-up: {reason}")))
+            }
+        }
     }
 
     fn judge(&mut self, tier: Tier, generic: &[TestResult], own: &[TestResult]) -> Outcome {

@@ -1,7 +1,10 @@
 //! Looking at a stack: services, their tasks, their updates.
 
+use std::collections::BTreeSet;
+
 use ccci_core::docker::Docker;
 use ccci_core::docker::answers::{STACK_LABEL, Service, Task, TaskState, UpdateState};
+use jiff::{SignedDuration, Timestamp};
 
 use super::stack::chaos_version;
 use crate::engine::{EngineError, Observation, ServiceState, Update};
@@ -11,38 +14,81 @@ const NO_ADDRESS: [&str; 3] =
     ["could not find an available IP", "ip addresses may be exhausted", "missing network attachments"];
 /// How many log lines of a failing service are shown.
 const LOG_LINES: u32 = 20;
+/// A task gets its addresses within milliseconds of its making, or when somebody gives one back.
+const ALLOCATED: SignedDuration = SignedDuration::from_secs(5);
 
-/// Everything about a stack that convergence needs.
+/// A task of a service that failed before counts when it has run for this long: Swarm's own measure of
+/// a task that started well.
+const STEADY: SignedDuration = SignedDuration::from_secs(5);
+
+/// A service whose task Swarm does not place on any network. It says nothing about it: the task just
+/// stays new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unallocated {
+    /// The service.
+    pub(super) service: String,
+    /// The ids of the networks that it wants to be on.
+    pub(super) networks: Vec<String>,
+}
+
+/// Everything about a stack that convergence needs, and the services whose tasks stay new.
 ///
 /// # Errors
 /// [`EngineError::Host`] when Docker does not answer.
-pub(super) fn observe(docker: &Docker, stack: &str) -> Result<Observation, EngineError> {
+pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<Unallocated>), EngineError> {
     let services: Vec<Service> = docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect();
     let tasks = docker.tasks()?;
-    let mut commit = None;
-    let mut states = Vec::new();
+    // Later than the tasks: Swarm hears of a container's death when Docker has long known it.
+    let containers = docker.containers()?;
+    let dead = containers.iter().filter(|container| container.state != "running");
+    let dead: BTreeSet<&str> = dead.map(|container| container.id.as_str()).collect();
+    let (mut commit, mut states, mut unallocated) = (None, Vec::new(), Vec::new());
+    let now = Timestamp::now();
     for service in &services {
         commit = commit.or_else(|| service.spec.labels.get(&chaos_version(stack)).cloned());
         let own: Vec<&Task> = tasks.iter().filter(|task| task.service_id == service.id).collect();
-        states.push(state(docker, service, &own));
+        let stays_new = |task: &&Task| {
+            task.status.state == TaskState::New
+                && task.desired_state <= TaskState::Running
+                && now.duration_since(task.created_at) > ALLOCATED
+        };
+        if own.iter().copied().any(stays_new) {
+            unallocated.push(Unallocated { service: service.spec.name.clone(), networks: networks(service) });
+        }
+        states.push(state(docker, service, &own, &dead, now));
     }
-    Ok(Observation { services: states, commit })
+    Ok((Observation { services: states, commit }, unallocated))
+}
+
+fn networks(service: &Service) -> Vec<String> {
+    let wanted = service.spec.task_template.rest.get("Networks").and_then(serde_json::Value::as_array);
+    let targets = wanted.into_iter().flatten().filter_map(|network| network.get("Target")?.as_str());
+    targets.map(str::to_owned).collect()
 }
 
 fn belongs(service: &Service, stack: &str) -> bool {
     service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
 }
 
-fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
+fn state(docker: &Docker, service: &Service, tasks: &[&Task], dead: &BTreeSet<&str>, now: Timestamp) -> ServiceState {
     // A task of an earlier version of the service says nothing about this one ([6]).
     let present: Vec<&&Task> = tasks.iter().filter(|task| task.spec == service.spec.task_template).collect();
-    let running = present
-        .iter()
-        .filter(|task| task.status.state == TaskState::Running && task.desired_state == TaskState::Running)
-        .count();
-    let mut failed: Vec<&&&Task> = present.iter().filter(|task| task.status.state.is_failure()).collect();
+    let runs = |task: &&&&Task| {
+        task.status.state == TaskState::Running
+            && task.desired_state == TaskState::Running
+            && container(task).is_some_and(|id| !dead.contains(id))
+    };
+    let running: Vec<&&&Task> = present.iter().filter(runs).collect();
+    let steady = |task: &Task| task.status.timestamp.is_some_and(|since| now.duration_since(since) > STEADY);
+    // What Swarm stopped had run well until then.
+    let well = present.iter().filter(|task| task.status.state == TaskState::Shutdown);
+    let well = well.chain(running.iter().copied().filter(|task| steady(task))).map(|task| task.created_at).max();
+    let failed = present.iter().filter(|task| task.status.state.is_failure());
+    let mut failed: Vec<&&&Task> = failed.filter(|task| well.is_none_or(|well| task.created_at > well)).collect();
     failed.sort_by_key(|task| task.created_at);
-    let error = failed.last().map(|task| task.status.err.clone()).filter(|error| !error.is_empty());
+    // One that keeps dying is up for a moment each time ([crash-loop]).
+    let running = running.iter().filter(|task| failed.is_empty() || steady(task)).count();
+    let error = failed.last().and_then(|task| own_error(task));
     let host = present
         .iter()
         .map(|task| &task.status.err)
@@ -50,14 +96,7 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
         .cloned();
     let failures = u32::try_from(failed.len()).unwrap_or(u32::MAX);
     // Only who fails for good has its log read: it is a call of its own.
-    let container =
-        failed.last().and_then(|task| task.status.container_status.as_ref()).map(|status| status.container_id.as_str());
-    let log = match container {
-        Some(container) if failures >= 3 && !container.is_empty() => {
-            docker.logs(container, LOG_LINES).unwrap_or_default().join("\n")
-        }
-        _ => String::new(),
-    };
+    let log = failed.last().filter(|_| failures >= 3).map_or_else(String::new, |task| last_lines(docker, task));
     ServiceState {
         name: service.spec.name.clone(),
         running: running as u64,
@@ -65,19 +104,44 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task]) -> ServiceState {
         failures,
         error,
         log,
-        update: update(service),
+        update: update(docker, service, tasks),
         host,
     }
 }
 
-fn update(service: &Service) -> Update {
+fn own_error(task: &Task) -> Option<String> {
+    Some(task.status.err.clone()).filter(|error| !error.is_empty())
+}
+
+fn container(task: &Task) -> Option<&str> {
+    let id = task.status.container_status.as_ref().map(|status| status.container_id.as_str());
+    id.filter(|id| !id.is_empty())
+}
+
+fn last_lines(docker: &Docker, task: &Task) -> String {
+    container(task)
+        .map_or_else(String::new, |container| docker.logs(container, LOG_LINES).unwrap_or_default().join("\n"))
+}
+
+fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
     let Some(status) = &service.update_status else { return Update::Settled };
     match status.state {
         None | Some(UpdateState::Updating | UpdateState::RollbackStarted) => Update::Going,
         Some(UpdateState::Completed) => Update::Settled,
         // Settled in Swarm's eyes; what was asked for did not come about ([7], [8]).
         Some(UpdateState::Paused | UpdateState::RollbackPaused | UpdateState::RollbackCompleted) => {
-            Update::Failed(status.message.clone())
+            // Swarm only says that it went back. Why, the task says that failed: it is none of the
+            // present version any more.
+            let failed = tasks.iter().filter(|task| task.status.state.is_failure()).max_by_key(|task| task.created_at);
+            let mut words = status.message.clone();
+            if let Some(task) = failed {
+                words += &own_error(task).map_or_else(String::new, |error| format!(": {error}"));
+                let log = last_lines(docker, task);
+                if !log.is_empty() {
+                    words += &format!("; its last lines:\n{log}");
+                }
+            }
+            Update::Failed(words)
         }
     }
 }

@@ -1,0 +1,145 @@
+//! Who dies when, and that nothing of the app outlives its run.
+
+use ccci_tests::host;
+use ccci_tests::process::{self, wait_gone};
+use ccci_tests::step::Step;
+use ccci_tests::swarm::{At, RECIPE, SwarmHost, compose};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+
+/// A moment of a run on Swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// `docker stack deploy` is at work: the stack is half made.
+    Deploy,
+    /// The new version was handed over: Swarm replaces the tasks.
+    Upgrade,
+    /// The services are scaled to nothing, the volumes about to be put back.
+    Restore,
+    /// The services are removed, a stubborn container is still there.
+    Teardown,
+}
+
+const MOMENTS: [Moment; 4] = [Moment::Deploy, Moment::Upgrade, Moment::Restore, Moment::Teardown];
+
+/// Every claim at every moment.
+pub(crate) fn claims() -> Vec<Trial> {
+    type Claim = (&'static str, fn(Moment));
+    let claims: [Claim; 4] = [
+        ("a_term_leaves_nothing", terminated),
+        ("the_steps_sigkill_leaves_nothing", cancelled),
+        ("the_keepers_sigkill_leaves_nothing", keeper_killed),
+        ("the_workers_sigkill_leaves_nothing", worker_killed),
+    ];
+    let mut all: Vec<Trial> = claims
+        .iter()
+        .flat_map(|(name, check)| {
+            MOMENTS.map(|moment| {
+                let check = *check;
+                Trial::test(format!("lifetime::{name}_{moment:?}").to_lowercase(), move || {
+                    check(moment);
+                    Ok(())
+                })
+            })
+        })
+        .collect();
+    all.push(Trial::test("lifetime::the_deadline_ends_a_deploy_and_leaves_nothing", || {
+        deadline();
+        Ok(())
+    }));
+    all
+}
+
+/// Starts a run and waits until it stands at its moment; what to open for it to go on.
+fn at(moment: Moment, swarm: &SwarmHost) -> (Step<'_>, ccci_tests::gate::Gate) {
+    let gate = swarm.host.gate("moment");
+    let stages = match moment {
+        Moment::Deploy => {
+            swarm.hold("stack deploy", 1, At::During, &gate);
+            "install"
+        }
+        Moment::Upgrade => {
+            let new = compose("run", "").replace("ccci-test:1", "ccci-test:2");
+            swarm.recipe(RECIPE, &[&compose("run", ""), &new]);
+            swarm.hold("stack deploy", 2, At::After, &gate);
+            "install,upgrade"
+        }
+        Moment::Restore => {
+            swarm.hold("service scale", 1, At::After, &gate);
+            "install,backup,restore"
+        }
+        Moment::Teardown => {
+            swarm.recipe(RECIPE, &[&compose("stubborn", "")]);
+            "install"
+        }
+    };
+    let step = swarm.run().args(["--stages", stages]).start();
+    let _now = (step.keeper(), step.run_dir());
+    if moment == Moment::Teardown {
+        step.says("== teardown ==");
+        host::until("the services are removed", || {
+            let left = ccci_tests::swarm::daemon().of_stack(&swarm.stack());
+            (!left.iter().any(|line| line.starts_with("service "))).then_some(())
+        });
+    } else {
+        gate.reached();
+    }
+    (step, gate)
+}
+
+/// SIGTERM to the keeper alone.
+fn terminated(moment: Moment) {
+    let swarm = SwarmHost::new();
+    let (step, _gate) = at(moment, &swarm);
+    step.signal_keeper(Signal::SIGTERM);
+    if moment == Moment::Teardown {
+        let ended = swarm.clean_end(step, 0);
+        assert!(ended.log().contains("during teardown: noted"), "{}", ended.log());
+    } else {
+        assert_eq!(swarm.clean_end(step, 143).results()["verdict"], "cancelled");
+    }
+}
+
+/// SIGKILL to the step's shell, workspace and home deleted at once.
+fn cancelled(moment: Moment) {
+    let swarm = SwarmHost::new();
+    let (mut step, _gate) = at(moment, &swarm);
+    step.cancel();
+    let ended = step.keeper_end().expect(if moment == Moment::Teardown { 0 } else { 143 });
+    swarm.judge_clean(&ended);
+    if moment != Moment::Teardown {
+        assert_eq!(ended.results()["cause"]["cause"], "parent_died");
+    }
+}
+
+/// SIGKILL to the keeper: what is left of the run tears down under the same lock, and concludes.
+fn keeper_killed(moment: Moment) {
+    let swarm = SwarmHost::new();
+    let (step, _gate) = at(moment, &swarm);
+    let worker = step.part(if moment == Moment::Teardown { "reaper" } else { "worker" });
+    let _known = step.run_dir();
+    step.signal_keeper(Signal::SIGKILL);
+    assert!(wait_gone(worker, host::limit()), "the reaper does not finish");
+    let ended = step.end().expect(128 + 9);
+    assert_eq!(ended.results()["cause"]["cause"], "keeper_died");
+    swarm.judge_clean(&ended);
+}
+
+/// SIGKILL to the worker, or the reaper that it became: the keeper starts a reaper.
+fn worker_killed(moment: Moment) {
+    let swarm = SwarmHost::new();
+    let (step, _gate) = at(moment, &swarm);
+    process::signal(step.part(if moment == Moment::Teardown { "reaper" } else { "worker" }), Signal::SIGKILL);
+    let ended = swarm.clean_end(step, if moment == Moment::Teardown { 0 } else { 69 });
+    assert!(ended.log().contains("starting a reaper"), "{}", ended.log());
+}
+
+fn deadline() {
+    let swarm = SwarmHost::new();
+    let gate = swarm.host.gate("moment");
+    swarm.hold("stack deploy", 1, At::After, &gate);
+    let step = swarm.run().args(["--deadline", "2s"]).start();
+    let ended = swarm.clean_end(step, 142);
+    assert!(ended.log().contains("== run exceeded 2s hard deadline — tearing down =="), "{}", ended.log());
+    assert_eq!(ended.results()["cause"]["cause"], "deadline");
+}

@@ -1,0 +1,57 @@
+//! `cc-ci-run run --engine swarm` on a real Swarm, from the first deploy to the receipt.
+//!
+//! The claims share one Docker of their own (`tests/docker/up.sh`, as root), which ends with this
+//! process. They run beside each other, more than there are processors: what takes time is Swarm's
+//! own waiting. Arguments are those of any Rust test; a claim is `file::name`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot do its work fails")]
+
+mod clash;
+mod deploys;
+mod leaving;
+mod lifetime;
+mod rungs;
+mod whole;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// How many claims run at once, unless the caller says.
+const BESIDE_EACH_OTHER: usize = 10;
+
+macro_rules! claims {
+    ($($file:ident: $($claim:ident),+;)+) => {
+        vec![$($(Trial::test(concat!(stringify!($file), "::", stringify!($claim)), || {
+            $file::$claim();
+            Ok(())
+        })),+),+]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(BESIDE_EACH_OTHER));
+    let mut claims = claims! {
+        whole: a_recipe_goes_through_every_tier_and_leaves_nothing_of_its_own_and_all_of_the_others;
+        rungs: a_failed_install_test_is_red_and_named, a_failed_upgrade_test_is_red_and_named,
+            a_backup_that_does_not_verify_is_red_and_named, a_failed_restore_test_is_red_and_named,
+            a_failed_custom_test_is_red_and_named;
+        deploys: a_service_that_keeps_dying_fails_fast_with_its_own_words,
+            an_image_that_does_not_exist_is_red, an_image_whose_registry_is_down_is_the_hosts_fault,
+            an_update_that_swarm_rolls_back_is_red_with_the_reason,
+            an_update_that_swarm_pauses_is_red_with_the_reason,
+            a_service_that_the_new_version_dropped_is_gone_after_the_upgrade,
+            an_upgrade_to_the_same_commit_is_no_upgrade,
+            a_stack_that_docker_refuses_half_way_is_red_and_leaves_nothing,
+            a_shared_network_without_addresses_is_the_hosts_fault,
+            a_run_soon_sees_that_its_tasks_run;
+        leaving: a_volume_in_use_is_named_and_the_next_run_removes_it,
+            a_secret_in_use_is_named_and_the_next_run_removes_it,
+            an_app_whose_guardians_all_died_is_removed_by_the_next_run,
+            an_app_whose_guardians_all_died_is_removed_by_the_janitor;
+        clash: two_recipes_are_up_at_the_same_time, a_second_run_of_the_domain_waits_and_then_deploys_once;
+    };
+    claims.extend(lifetime::claims());
+    libtest_mimic::run(&arguments, claims).exit_code()
+}
