@@ -52,7 +52,7 @@ pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<
                 && task.desired_state <= TaskState::Running
                 && now.duration_since(task.created_at) > ALLOCATED
         };
-        if own.iter().copied().any(stays_new) {
+        if own.iter().any(stays_new) {
             unallocated.push(Unallocated { service: service.spec.name.clone(), networks: networks(service) });
         }
         states.push(state(docker, service, &own, &dead, now));
