@@ -179,7 +179,8 @@ fn reason(output: &[String]) -> String {
     let panicked = output.iter().position(|line| line.starts_with("thread '") && line.contains("panicked at"));
     let Some(panicked) = panicked else { return "it passes, or did not run".to_owned() };
     let said = output[panicked + 1..].iter().map(|line| line.trim()).take(6);
-    let said = said.take_while(|line| !line.is_empty() && !line.starts_with("note:") && !line.starts_with("=="));
+    let said =
+        said.take_while(|line| !line.is_empty() && !["note:", "==", "stderr:"].iter().any(|end| line.starts_with(end)));
     let said = said.collect::<Vec<_>>().join(" ").replace('|', "¦");
     said.trim_end_matches([';', ':', ' ']).chars().take(120).collect()
 }

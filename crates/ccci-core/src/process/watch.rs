@@ -1,0 +1,131 @@
+//! A running job: its lines as they come, its timeout, the end of its group.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, killpg};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::{Ended, ended, pid_of, wait_ready};
+use crate::lifetime::clock::Deadline;
+
+/// How many bytes of output an error carries.
+const TAIL: usize = 2000;
+
+/// A pipe's lines, as they come.
+pub(super) struct Lines {
+    fd: OwnedFd,
+    pending: Vec<u8>,
+    recent: Vec<u8>,
+    open: bool,
+}
+
+impl Lines {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        let _blocking_is_fine = rustix::io::ioctl_fionbio(&fd, true);
+        Self { fd, pending: Vec::new(), recent: Vec::new(), open: true }
+    }
+
+    /// Takes all that is there.
+    fn read(&mut self, sink: &mut dyn FnMut(&str), keep: Option<&mut Vec<u8>>) {
+        let mut buffer = [0; 8192];
+        let mut fresh = Vec::new();
+        loop {
+            match rustix::io::read(&self.fd, &mut buffer[..]) {
+                Ok(0) => {
+                    self.open = false;
+                    break;
+                }
+                Ok(n) => fresh.extend_from_slice(&buffer[..n]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        if let Some(keep) = keep {
+            keep.extend_from_slice(&fresh);
+            return;
+        }
+        self.recent.extend_from_slice(&fresh);
+        if self.recent.len() > 4 * TAIL {
+            self.recent.drain(..self.recent.len() - TAIL);
+        }
+        self.pending.extend_from_slice(&fresh);
+        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.pending.drain(..=end).collect();
+            sink(String::from_utf8_lossy(&line[..end]).trim_end_matches('\r'));
+        }
+        if !self.open && !self.pending.is_empty() {
+            sink(&String::from_utf8_lossy(&std::mem::take(&mut self.pending)));
+        }
+    }
+
+    pub(super) fn tail(&self) -> String {
+        let from = self.recent.len().saturating_sub(TAIL);
+        String::from_utf8_lossy(&self.recent[from..]).into_owned()
+    }
+}
+
+/// A running job.
+pub(super) struct Watch {
+    pub(super) child: Child,
+    pub(super) lines: Lines,
+    pub(super) kept: Option<Lines>,
+    pub(super) stdout: Vec<u8>,
+}
+
+impl Watch {
+    pub(super) fn until_end(
+        &mut self,
+        timeout: Duration,
+        grace: Duration,
+        sink: &mut dyn FnMut(&str),
+    ) -> io::Result<Ended> {
+        let pid = pid_of(&self.child);
+        let raw = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+        let exit = pidfd_open(raw, PidfdFlags::empty())?;
+        let timed_out = !self.wait_until(&exit, Deadline::after(timeout), sink)?;
+        if timed_out {
+            let _sent = killpg(pid, Signal::SIGTERM);
+            self.wait_until(&exit, Deadline::after(grace), sink)?;
+        }
+        // The leader is not collected yet, so the group's number is still ours ([pgid]); what it left
+        // running in its group ends with it.
+        let _sent = killpg(pid, Signal::SIGKILL);
+        self.wait_until(&exit, Deadline::after(Duration::from_secs(3600)), sink)?;
+        let status = self.child.wait()?;
+        // What was written before the end is still in the pipe; a descendant that left the group may
+        // hold it open for ever, so no wait for the end of file.
+        self.take(sink);
+        self.lines.open = false;
+        self.take(sink);
+        Ok(if timed_out { Ended::TimedOut(timeout) } else { ended(status) })
+    }
+
+    fn take(&mut self, sink: &mut dyn FnMut(&str)) {
+        self.lines.read(sink, None);
+        if let Some(kept) = &mut self.kept {
+            kept.read(sink, Some(&mut self.stdout));
+        }
+    }
+
+    /// Hands out lines until the process has ended (true) or `until` has passed (false).
+    fn wait_until(&mut self, exit: &OwnedFd, until: Deadline, sink: &mut dyn FnMut(&str)) -> io::Result<bool> {
+        loop {
+            let ended = {
+                let mut fds = vec![PollFd::new(exit.as_fd(), PollFlags::POLLIN)];
+                for pipe in std::iter::once(&self.lines).chain(&self.kept).filter(|pipe| pipe.open) {
+                    fds.push(PollFd::new(pipe.fd.as_fd(), PollFlags::POLLIN));
+                }
+                wait_ready(&mut fds, Some(until.left()))?;
+                fds[0].any() == Some(true)
+            };
+            self.take(sink);
+            if ended || until.passed() {
+                return Ok(ended);
+            }
+        }
+    }
+}
