@@ -27,8 +27,8 @@ secrets: {pw: {name: "${STACK_NAME}_pw_v1", file: ./stack.yml}}
 configs: {conf: {name: "${STACK_NAME}_conf_v1", file: ./stack.yml}}
 YML
 for ((i = 0; i < stacks; i++)); do
-	name=$(printf 'hell-%06x_ci_x' "$i")
-	STACK_NAME=$name docker stack deploy --resolve-image never -c "$dir/stack.yml" "$name" >/dev/null 2>&1
+  name=$(printf 'hell-%06x_ci_x' "$i")
+  STACK_NAME=$name docker stack deploy --resolve-image never -c "$dir/stack.yml" "$name" >/dev/null 2>&1
 done
 until [ "$(docker ps -q | wc -l)" = "$stacks" ]; do sleep 1; done
 "$root/target/release/examples/survey"

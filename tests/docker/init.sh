@@ -17,7 +17,7 @@ mount -t tmpfs tmpfs /run
 ip link set lo up
 
 dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/docker.pid" \
-	--host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/ccci-test-$(basename "$dir")" &
+  --host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/ccci-test-$(basename "$dir")" &
 daemon=$!
 trap 'kill -TERM "$daemon"' TERM
 # A signal ends `wait` early; the second one waits for the daemon's own end.

@@ -14,16 +14,16 @@ unset CCCI_TEST_DOCKER
 
 wrong=0
 while read -r protection name; do
-	[ $# = 0 ] || [ "$1" = "$protection" ] || continue
-	if CCCI_WEAKEN=$protection cargo test --quiet -p ccci-core --test swarm -- --exact "$name" >/dev/null 2>&1; then
-		echo "weakened: $name passes without $protection" >&2
-		wrong=1
-	elif ! cargo test --quiet -p ccci-core --test swarm -- --exact "$name" >/dev/null 2>&1; then
-		echo "weakened: $name fails with every protection in force" >&2
-		wrong=1
-	else
-		echo "weakened: $name needs $protection"
-	fi
+  [ $# = 0 ] || [ "$1" = "$protection" ] || continue
+  if CCCI_WEAKEN=$protection cargo test --quiet -p ccci-core --test swarm -- --exact "$name" >/dev/null 2>&1; then
+    echo "weakened: $name passes without $protection" >&2
+    wrong=1
+  elif ! cargo test --quiet -p ccci-core --test swarm -- --exact "$name" >/dev/null 2>&1; then
+    echo "weakened: $name fails with every protection in force" >&2
+    wrong=1
+  else
+    echo "weakened: $name needs $protection"
+  fi
 done <<'TABLE'
 ExactName removal::a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay
 VerifyGone removal::a_volume_in_use_is_named_and_goes_as_soon_as_it_can

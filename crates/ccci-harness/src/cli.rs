@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),
-    /// Check a settings file
+    /// Check a settings file or a test folder
     #[command(subcommand)]
     Config(Config),
     /// For packagers: write man pages or shell completions
@@ -227,10 +227,12 @@ pub(crate) struct Reap {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Say whether a settings file is right
-    #[command(after_help = "Example:\n  cc-ci-run config check /etc/cc-ci/settings.toml")]
+    /// Say whether a settings file or a recipe's test folder is right
+    #[command(
+        after_help = "Examples:\n  cc-ci-run config check /etc/cc-ci/settings.toml\n  cc-ci-run config check tests/recipes/hello"
+    )]
     Check {
-        /// The file
+        /// The settings file, or the test folder
         file: PathBuf,
     },
 }

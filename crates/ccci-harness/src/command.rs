@@ -22,6 +22,7 @@ use crate::console::Console;
 use crate::keeper::{Ear, Keeper, Kept, NotTaken};
 use crate::outcome::Verdict;
 use crate::plan::Job;
+use crate::recipe::Folder;
 use crate::request::{self, Request};
 use crate::results;
 
@@ -160,7 +161,12 @@ const fn verdict_of(why: &NotTaken) -> Verdict {
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn config_check(path: &Path) -> anyhow::Result<ExitCode> {
-    Settings::read(path)?;
+    if path.is_dir() {
+        let copy = tempfile::tempdir().context("cannot make a temporary folder")?;
+        Folder::snapshot(path, &copy.path().join("tests")).map_err(|error| error.context(Usage))?;
+    } else {
+        Settings::read(path)?;
+    }
     say(&format!("{}: ok", path.display()))?;
     Ok(ExitCode::SUCCESS)
 }

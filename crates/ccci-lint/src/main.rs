@@ -1,21 +1,29 @@
-//! `cc-ci-lint`: the house rules of this repository, and the tools that hold the rest.
+//! `cc-ci-lint`: the house rules of this repository, the tools that hold the rest, and recipes.
 //!
 //! Check-only by default. A tool that is missing is a failure: what was not looked at is not clean.
 
+mod recipe;
 mod rules;
 mod tools;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use xshell::Shell;
+
+use tools::Options;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  the last line is `lint: PASS`
+    1  the last line is `lint: FAIL`, and each problem stands above it";
 
 /// Lint for cc-ci.
 #[derive(Debug, Parser)]
-#[command(name = "cc-ci-lint", version)]
+#[command(name = "cc-ci-lint", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,27 +31,46 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check this repository; the last line is `lint: PASS` or `lint: FAIL`
+    /// Check this repository: house rules, and the tools that hold the rest
     #[command(after_help = "Examples:\n  cc-ci-lint repo\n  cc-ci-lint repo --fix\n  cc-ci-lint repo --rules-only")]
-    Repo {
-        /// Let the formatters write
-        #[arg(long)]
-        fix: bool,
-        /// Only the house rules, no outside tools
-        #[arg(long, conflicts_with = "fix")]
-        rules_only: bool,
-        /// The repository
-        #[arg(default_value = ".")]
-        dir: PathBuf,
-    },
+    Repo(Repo),
+    /// Check a recipe, and its test folder where it has one
+    #[command(after_help = "Example:\n  cc-ci-lint recipe ./hello --tests-dir tests/recipes")]
+    Recipe(Recipe),
     /// For packagers: write man pages or shell completions
     #[command(subcommand, hide = true)]
     Generate(ccci_manual::Generate),
 }
 
+#[derive(Debug, Args)]
+struct Repo {
+    /// Let the formatters write
+    #[arg(long)]
+    fix: bool,
+    /// Only the house rules, no outside tools
+    #[arg(long, conflicts_with = "fix")]
+    rules_only: bool,
+    /// Leave Nix files to nixfmt, statix and deadnix elsewhere: outside Nix not all three can be had
+    #[arg(long)]
+    no_nix: bool,
+    /// The repository
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Recipe {
+    /// The recipe
+    dir: PathBuf,
+    /// The folder with a test folder per recipe
+    #[arg(long, value_name = "DIR", default_value = "tests/recipes", env = "CCCI_TESTS_DIR")]
+    tests_dir: PathBuf,
+}
+
 fn main() -> ExitCode {
     let found = match Cli::parse().command {
-        Command::Repo { fix, rules_only, dir } => lint(&dir, fix, rules_only),
+        Command::Repo(repo) => lint(&repo),
+        Command::Recipe(Recipe { dir, tests_dir }) => recipe::check(&dir, &tests_dir),
         Command::Generate(what) => return generate(&what),
     };
     let problems = found.unwrap_or_else(|error| vec![format!("{error:#}")]);
@@ -54,13 +81,17 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!problems.is_empty()))
 }
 
-fn lint(dir: &Path, fix: bool, rules_only: bool) -> anyhow::Result<Vec<String>> {
+fn lint(repo: &Repo) -> anyhow::Result<Vec<String>> {
     let shell = Shell::new()?;
+    let dir = &repo.dir;
     shell.change_dir(dir.canonicalize().with_context(|| format!("no such folder: {}", dir.display()))?);
-    let files = tools::tracked(&shell)?;
+    let files = tools::files(&shell)?;
     let mut problems = rules::check(&shell, &files);
-    if !rules_only {
-        problems.extend(tools::run(&shell, &files, fix));
+    if !repo.rules_only {
+        problems.extend(tools::run(&shell, &files, Options { fix: repo.fix, nix: !repo.no_nix }));
+        if repo.no_nix && files.iter().any(|file| file.ends_with(".nix")) {
+            say("== NOT LOOKED AT (--no-nix): *.nix; with Nix: nix develop .#lint --command cc-ci-lint repo ==");
+        }
     }
     Ok(problems)
 }

@@ -54,9 +54,12 @@ fn drone(text: &str) -> Vec<String> {
                 ".drone.yml: `exec cc-ci-run` makes the runner's own shell the parent: call it directly".to_owned(),
             );
         }
-        if !line.contains("CCCI_PARENT_PID=$$") {
-            problems
-                .push(".drone.yml: the step that calls cc-ci-run passes CCCI_PARENT_PID=$$$$".replace("$$$$", "$$"));
+        if !line.contains("CCCI_PARENT_PID=$$$$ ") {
+            // A single pair reaches the shell as `$`, which is no pid: every run would exit 2.
+            problems.push(
+                ".drone.yml: the step that calls cc-ci-run passes CCCI_PARENT_PID=$$$$: Drone makes one `$` of two"
+                    .to_owned(),
+            );
         }
     }
     problems
@@ -101,10 +104,11 @@ mod tests {
 
     #[test]
     fn drone_steps_call_the_harness_as_the_docs_say() {
-        assert!(drone("  - CCCI_PARENT_PID=$$ cc-ci-run run\n# concurrency: no").is_empty());
+        assert!(drone("  - CCCI_PARENT_PID=$$$$ cc-ci-run run\n# concurrency: no").is_empty());
         assert_eq!(drone("concurrency:\n  limit: 1").len(), 1);
-        assert_eq!(drone("  - CCCI_PARENT_PID=$$ exec cc-ci-run run").len(), 1);
+        assert_eq!(drone("  - CCCI_PARENT_PID=$$$$ exec cc-ci-run run").len(), 1);
         assert_eq!(drone("  - cc-ci-run run").len(), 1);
+        assert_eq!(drone("  - CCCI_PARENT_PID=$$ cc-ci-run run").len(), 1, "Drone halves it");
     }
 
     #[test]

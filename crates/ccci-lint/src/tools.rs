@@ -1,19 +1,57 @@
 //! The outside tools, and which files each looks at.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use xshell::{Cmd, Shell, cmd};
 
-/// The files that git tracks, and those that it does not ignore.
+/// Which outside tools are asked, and whether they may write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// Let the formatters write.
+    pub(crate) fix: bool,
+    /// Ask the tools that only Nix brings along, too.
+    pub(crate) nix: bool,
+}
+
+/// The files to look at: what git tracks or does not ignore; all there are where there is no git
+/// checkout, as in a tree that Nix has copied.
 ///
 /// # Errors
-/// When this is no git checkout.
-pub(crate) fn tracked(shell: &Shell) -> anyhow::Result<Vec<String>> {
+/// When git does not answer, or the tree cannot be read.
+pub(crate) fn files(shell: &Shell) -> anyhow::Result<Vec<String>> {
+    let root = shell.current_dir();
+    if !root.ancestors().any(|dir| dir.join(".git").exists()) {
+        let mut found = Vec::new();
+        walk(&root, "", &mut found)?;
+        return Ok(found);
+    }
     let listed = cmd!(shell, "git ls-files --cached --others --exclude-standard").quiet().read()?;
     // A file that is deleted and not yet committed is still listed.
     Ok(listed.lines().map(str::to_owned).filter(|file| shell.path_exists(file)).collect())
 }
 
+fn walk(root: &Path, below: &str, found: &mut Vec<String>) -> anyhow::Result<()> {
+    let dir = root.join(below);
+    let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = format!("{below}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type()?;
+        // What `.gitignore` would leave out, and cargo's own folders.
+        let built = below.is_empty() && ["target", "result", ".cargo"].iter().any(|name| path.starts_with(name));
+        if kind.is_dir() && !built {
+            walk(root, &format!("{path}/"), found)?;
+        } else if kind.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
 /// Runs every tool that has something to look at; what each says when it is not content.
-pub(crate) fn run(shell: &Shell, files: &[String], fix: bool) -> Vec<String> {
+pub(crate) fn run(shell: &Shell, files: &[String], Options { fix, nix }: Options) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tool = |name: &str, command: Cmd<'_>| {
         let done = command.quiet().ignore_status().output();
@@ -35,6 +73,18 @@ pub(crate) fn run(shell: &Shell, files: &[String], fix: bool) -> Vec<String> {
         let check = (!fix).then_some("--check");
         tool("rustfmt", cmd!(shell, "cargo fmt --all -- {check...}"));
         tool("clippy", cmd!(shell, "cargo clippy --quiet --workspace --all-targets -- --deny warnings"));
+    }
+    let expressions = with(&[".nix"]);
+    if nix && !expressions.is_empty() {
+        let list = &expressions;
+        let check = (!fix).then_some("--check");
+        // statix looks at one file or folder at a time.
+        let verb = if fix { "fix" } else { "check" };
+        tool("statix", cmd!(shell, "statix {verb} ."));
+        let edit = if fix { "--edit" } else { "--fail" };
+        tool("deadnix", cmd!(shell, "deadnix {edit} {list...}"));
+        // Last, for it formats what the others have written.
+        tool("nixfmt", cmd!(shell, "nixfmt {check...} {expressions...}"));
     }
     let scripts: Vec<&String> = files.iter().filter(|file| is_shell(shell, file)).collect();
     if !scripts.is_empty() {
@@ -61,4 +111,34 @@ fn is_shell(shell: &Shell, file: &str) -> bool {
             let first = text.lines().next().unwrap_or_default();
             first.starts_with("#!") && (first.ends_with("sh") || first.contains("sh "))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_without_git_is_walked_and_what_was_built_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = Shell::new().unwrap();
+        shell.change_dir(dir.path());
+        for file in ["a.rs", "docs/b.md", "target/debug/c.rs", "docs/target/d.rs", "result/e"] {
+            shell.write_file(file, "").unwrap();
+        }
+        assert_eq!(files(&shell).unwrap(), ["a.rs", "docs/b.md", "docs/target/d.rs"]);
+    }
+
+    #[test]
+    fn a_tool_that_is_not_there_is_a_failure_unless_it_was_not_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = Shell::new().unwrap();
+        shell.change_dir(dir.path());
+        shell.set_var("PATH", dir.path());
+        shell.write_file("x.nix", "{ }").unwrap();
+        let files = ["x.nix".to_owned()];
+        let problems = run(&shell, &files, Options { fix: false, nix: true });
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.contains("cannot be run")), "{problems:?}");
+        assert!(run(&shell, &files, Options { fix: false, nix: false }).is_empty());
+    }
 }
