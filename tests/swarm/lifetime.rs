@@ -20,12 +20,14 @@ enum Moment {
     Teardown,
 }
 
+/// What is claimed of a moment.
+type Check = fn(Moment);
+
 const MOMENTS: [Moment; 4] = [Moment::Deploy, Moment::Upgrade, Moment::Restore, Moment::Teardown];
 
 /// Every claim at every moment.
 pub(crate) fn claims() -> Vec<Trial> {
-    type Claim = (&'static str, fn(Moment));
-    let claims: [Claim; 4] = [
+    let claims: [(&str, Check); 4] = [
         ("a_term_leaves_nothing", terminated),
         ("the_steps_sigkill_leaves_nothing", cancelled),
         ("the_keepers_sigkill_leaves_nothing", keeper_killed),
