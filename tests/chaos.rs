@@ -28,7 +28,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 /// How many rounds when nobody says.
-const ROUNDS: u64 = 200;
+const ROUNDS: u64 = 60;
 /// When nobody says; a fixed one, so that a failure of CI is everybody's.
 const SEED: u64 = 20_260;
 /// A run is over by then, unless something is done to it.
