@@ -247,7 +247,7 @@ fn lock_files_that_come_and_go_under_the_probe_confuse_nobody() {
     let script = format!("while :; do rm -f '{0}'; : >'{0}'; done", lock.path().display());
     let churn = host.command(&["sh", "-c", &script]).start();
     for _ in 0..20 {
-        // Whatever it finds, it neither fails nor reaps twice.
+        // It stops where its own lock is lost, and remembers no failure of the app's.
         let swept = sweep(&host, &[]).end().expect(0).json();
         assert_eq!(swept["unreadable"], serde_json::json!([]));
     }
@@ -276,17 +276,15 @@ fn another_installations_live_run_is_somebody_elses() {
 
 #[test]
 fn what_is_no_lock_file_is_named_and_left_alone() {
-    type Make = (&'static str, fn(&Path));
-    let make: [Make; 3] = [
-        ("symlink", |path| symlink("/nonexistent-target", path).unwrap()),
-        ("directory", |path| fs::create_dir(path).unwrap()),
-        ("regular file", |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
-    ];
-    for (word, make) in make {
+    for word in ["symlink", "directory", "regular file"] {
         let host = orphaned();
         let lock = host.app_lock();
         fs::remove_file(lock.path()).unwrap();
-        make(lock.path());
+        match word {
+            "symlink" => symlink("/nonexistent-target", lock.path()).unwrap(),
+            "directory" => fs::create_dir(lock.path()).unwrap(),
+            _ => nix::unistd::mkfifo(lock.path(), nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        }
         let before = host.service("app");
         let swept = Swept::of(&host, &[], 0);
         let why = swept.only("skipped");

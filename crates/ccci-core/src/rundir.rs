@@ -1,8 +1,8 @@
-//! A run's directory: everything that one run knows, and nothing that two runs share ([CONC-A1]).
+//! A run's directory: everything that one run knows, and nothing that two runs share (`[CONC-A1]`).
 //!
 //! `run.json` says what the run is; `events.jsonl` grows by one line per event, so that a worker that
 //! dies loses nothing it had said; `planned.jsonl` is the durable record of what will be created,
-//! written before it is created ([48]). Whole files are replaced atomically.
+//! written before it is created (`[48]`). Whole files are replaced atomically.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};

@@ -77,7 +77,7 @@ pub struct Teardown<'run> {
     pub substrates: &'run [Box<dyn Substrate>],
     /// The app.
     pub domain: &'run Domain,
-    /// What the run had written down that it would make ([48]); empty for who does not know the run.
+    /// What the run had written down that it would make (`[48]`); empty for who does not know the run.
     pub planned: &'run [Object],
     /// The processes that are ended first.
     pub tag: &'run Tag,

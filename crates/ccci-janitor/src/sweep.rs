@@ -211,6 +211,10 @@ impl Sweep<'_> {
         };
         let receipt = take_down(&teardown, &mut |_| {});
         let clean = receipt.is_clean();
+        if !clean && let Err(lost) = lock.verify() {
+            // That is no app that would not go: who has the lock now reaps it, or the next sweep.
+            return self.skipped(domain.to_string(), lost);
+        }
         // A run that ended by itself since the survey left nothing to reap.
         if !receipt.is_empty() {
             self.note(domain, clean);

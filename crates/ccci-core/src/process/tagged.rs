@@ -1,7 +1,7 @@
 //! Finding and killing what a run started, by the variables in its environment.
 //!
-//! A group kill misses what called `setsid` ([pgid]), and a SIGKILLed harness leaves children that go
-//! on working ([E7]). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_LOCK` in its
+//! A group kill misses what called `setsid` (`[pgid]`), and a SIGKILLed harness leaves children that go
+//! on working (`[E7]`). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_LOCK` in its
 //! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
 //!
 //! The lock's path and not the domain alone, which may be used by two installations on one machine:

@@ -22,7 +22,7 @@ pub fn apps(abra_dir: &Path, server: &str, base: &BaseDomain) -> Result<BTreeSet
 }
 
 /// Sets variables in the text of an env file: a present assignment is replaced where it stands, a new
-/// one is added on a line of its own, also when the file has no final newline ([env-newline]).
+/// one is added on a line of its own, also when the file has no final newline (`[env-newline]`).
 #[must_use]
 pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! An external network keeps its addresses ([vip]).
+//! An external network keeps its addresses (`[vip]`).
 
 use std::time::Duration;
 

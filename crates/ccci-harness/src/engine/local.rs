@@ -1,7 +1,7 @@
 //! The embedded `local` engine: needs nothing installed. Services are detached processes, which
 //! outlive a killed run as containers would; volumes are directories, secrets are files.
 //!
-//! Every app has a loopback address of its own ([`Domain::loopback`]), so ports never clash. A service
+//! Every app has a loopback address of its own ([`ccci_core::name::Domain::loopback`]), so ports never clash. A service
 //! that dies is started again when the app is next looked at, as Swarm's restart policy would.
 
 use std::collections::BTreeMap;

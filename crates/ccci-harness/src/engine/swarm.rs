@@ -199,7 +199,7 @@ impl Engine for SwarmEngine {
 }
 
 impl SwarmEngine {
-    /// Writes down what will be made ([48]). What is there already under such a name and belongs to no
+    /// Writes down what will be made (`[48]`). What is there already under such a name and belongs to no
     /// stack is somebody else's, and stays off the record: the teardown removes what is on it.
     fn plan(&self, app: &App<'_>, mut objects: Vec<Object>) -> Result<(), EngineError> {
         if let Some(swarm) = Swarm::find(&self.places) {
@@ -209,7 +209,7 @@ impl SwarmEngine {
         Ok(app.dir.plan(&objects)?)
     }
 
-    /// The network that has no address left for a service, if that is why its task stays new ([vip]).
+    /// The network that has no address left for a service, if that is why its task stays new (`[vip]`).
     fn why_unallocated(
         &self,
         lock: &AppLock,
@@ -236,7 +236,7 @@ impl SwarmEngine {
         Ok(None)
     }
 
-    /// Has every image before the deploy, so that no download counts as convergence ([prepull]).
+    /// Has every image before the deploy, so that no download counts as convergence (`[prepull]`).
     fn pull(&self, stack: &Stack, app: &App<'_>) -> Result<(), EngineError> {
         for image in stack.images() {
             if self.docker.has_image(&image)? {

@@ -157,7 +157,7 @@ impl Keeper {
         self.take_turn(slots, "slot", &busy, "other runs").map(Some)
     }
 
-    /// Takes a share of the host lock: a recipe's run and an image prune exclude each other ([prune]).
+    /// Takes a share of the host lock: a recipe's run and an image prune exclude each other (`[prune]`).
     pub(super) fn share_host(&mut self) -> Result<Option<Share>, NotTaken> {
         let Job::Recipe(_) = &self.plan.job else { return Ok(None) };
         let host = Host::new(&self.plan.places.lock_dir)?;

@@ -1,7 +1,7 @@
 //! Images that nobody uses, and the addresses that are left: what a host runs out of by and by.
 //!
 //! Pruned is only what has no name, only on a disk that is nearly full, and only while no run is live
-//! ([prune]): runs hold the host lock together, a prune alone. Never `--all`, never volumes.
+//! (`[prune]`): runs hold the host lock together, a prune alone. Never `--all`, never volumes.
 
 use std::io;
 

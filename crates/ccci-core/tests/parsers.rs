@@ -1,0 +1,187 @@
+//! Everything that reads what others wrote, on what nobody would write: no panic, and sane results.
+//! `fuzz/` has the same as targets of cargo-fuzz.
+
+use std::path::PathBuf;
+
+use ccci_core::config::{Settings, strict};
+use ccci_core::docker::answers::{Container, Info, Named, Network, Service, Task, Volume};
+use ccci_core::docker::endpoint::{Endpoint, Surroundings};
+use ccci_core::lock::{owner, proc_locks};
+use ccci_core::name::{BaseDomain, Domain, LockName};
+use ccci_core::substrate::env_file;
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// Text with what matters to an env file in it more often than chance would have it.
+fn env_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\n".to_owned()),
+        Just("=".to_owned()),
+        Just("#".to_owned()),
+        Just("$".to_owned()),
+        Just("${".to_owned()),
+        Just("}".to_owned()),
+        Just("\"".to_owned()),
+        Just("'".to_owned()),
+        Just("export ".to_owned()),
+        Just(" ".to_owned()),
+        "[A-Z_]{1,6}",
+        "\\PC{0,4}",
+        any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// Any JSON, with the keys that Docker uses.
+fn json() -> impl Strategy<Value = Value> {
+    let key = prop::sample::select(vec![
+        "ID",
+        "Id",
+        "Name",
+        "Names",
+        "Spec",
+        "Labels",
+        "TaskTemplate",
+        "ContainerSpec",
+        "Status",
+        "State",
+        "DesiredState",
+        "CreatedAt",
+        "IPAM",
+        "Config",
+        "Subnet",
+        "Driver",
+        "Scope",
+        "Swarm",
+        "LocalNodeState",
+        "Endpoint",
+        "VirtualIPs",
+        "Mode",
+        "Replicated",
+        "Replicas",
+        "UpdateStatus",
+        "Containers",
+        "ServerVersion",
+        "DockerRootDir",
+        "Mountpoint",
+        "Addr",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,8}".prop_map(Value::from),
+        Just(Value::from("running")),
+        Just(Value::from("2026-01-01T00:00:00Z")),
+        Just(Value::from("active")),
+    ];
+    leaf.prop_recursive(5, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn env_files_are_read_whatever_is_in_them(text in env_text()) {
+        let vars = env_file::parse(&text);
+        for key in vars.keys() {
+            prop_assert!(!key.contains('\n') && !key.contains('='), "{key:?}");
+        }
+        prop_assert!(vars.len() <= text.lines().count());
+    }
+
+    #[test]
+    fn what_is_set_in_an_env_file_is_read_back_and_the_rest_stays(text in env_text(), value in "[a-z0-9./:-]{0,12}") {
+        let set = env_file::set(&text, &[("CCCI_KEY", &value)]);
+        let vars = env_file::parse(&set);
+        prop_assert_eq!(vars.get("CCCI_KEY"), Some(&value), "{:?}", set);
+        prop_assert!(set.ends_with('\n'));
+        prop_assert_eq!(env_file::set(&set, &[("CCCI_KEY", &value)]), set.clone(), "twice is once");
+        let others = |text: &str| text.lines().filter(|line| !line.contains("CCCI_KEY")).map(str::to_owned).collect::<Vec<_>>();
+        prop_assert_eq!(others(&set), others(&text));
+    }
+
+    #[test]
+    fn variables_are_put_in_without_a_panic(text in env_text(), value in "\\PC{0,6}") {
+        let vars = [("A".to_owned(), value)].into();
+        let out = env_file::expand(&text, &vars);
+        if !text.contains('$') {
+            prop_assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn settings_are_refused_with_a_line_or_taken(text in "(([a-z_]{1,10}|deadline|grace|retention|\\[retention\\])( ?= ?(\"\\PC{0,6}\"|[0-9]{1,5}|\\[|true))?\n){0,6}") {
+        if let Err(error) = strict::parse::<Settings>("settings.toml", &text) {
+            let message = error.to_string();
+            let line = message.strip_prefix("settings.toml:").and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
+            prop_assert!(line.is_some_and(|line| line >= 1 && line <= text.lines().count() + 1), "{message}");
+        }
+    }
+
+    #[test]
+    fn settings_of_any_text_do_not_panic(text in "\\PC{0,80}|[\\[\\]\"'=a-z\n.]{0,60}") {
+        let _either = strict::parse::<Settings>("s", &text);
+    }
+
+    #[test]
+    fn an_owner_record_is_one_or_none(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 0_usize..400) {
+        let _none = owner::parse(&bytes);
+        let whole = br#"{"run_id":"r","pid":1,"start_ticks":2,"boot_id":"b","run_dir":"/r","recipe":"h","pr":null,"ref":null,"phase":"p","since":"2026-01-01T00:00:00Z","deadline":"2026-01-01T01:00:00Z"}"#;
+        prop_assert!(owner::parse(whole).is_some());
+        if cut < whole.len() {
+            prop_assert_eq!(owner::parse(&whole[..cut]), None, "half a record is none");
+        }
+    }
+
+    #[test]
+    fn proc_locks_passes_over_what_it_does_not_know(noise in "[0-9A-Z:> \\-\n]{0,120}", pid in 1_u32..99_999, inode in any::<u64>()) {
+        let _any = proc_locks::parse(&noise);
+        let text = format!("{}\n1: FLOCK  ADVISORY  WRITE {pid} fe:01:{inode} 0 EOF\n", noise.replace("FLOCK", "POSIX"));
+        let found = proc_locks::parse(&text);
+        let entry = found.last().copied();
+        prop_assert_eq!(entry.map(|entry| (entry.pid, entry.inode, entry.device)), Some((pid, inode, (0xfe, 1))));
+    }
+
+    #[test]
+    fn dockers_answers_are_understood_or_refused(answer in json(), noise in prop::collection::vec(any::<u8>(), 0..64)) {
+        for bytes in [answer.to_string().into_bytes(), noise] {
+            let _service = serde_json::from_slice::<Vec<Service>>(&bytes);
+            let _task = serde_json::from_slice::<Task>(&bytes);
+            let _network = serde_json::from_slice::<Network>(&bytes);
+            let _container = serde_json::from_slice::<Container>(&bytes).map(|one| one.name().len());
+            let _volume = serde_json::from_slice::<Volume>(&bytes);
+            let _named = serde_json::from_slice::<Named>(&bytes);
+            let _info = serde_json::from_slice::<Info>(&bytes).map(|info| info.swarm.is_manager());
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_spelt_as_it_was_read(host in "((unix|tcp|ssh|fd|npipe)://)?[a-z0-9./:@-]{0,24}|\\PC{0,20}") {
+        let around = Surroundings { host: Some(host.clone()), default_socket: PathBuf::from("/nonexistent"), ..Surroundings::default() };
+        if let Ok(Some(endpoint)) = Endpoint::find_in(&around) {
+            let text = endpoint.to_string();
+            prop_assert!(text.starts_with("unix:///") || text.starts_with("tcp://"), "{text}");
+            let again = Surroundings { host: Some(text), ..around };
+            prop_assert_eq!(Endpoint::find_in(&again).ok().flatten(), Some(endpoint));
+        }
+    }
+
+    #[test]
+    fn names_are_ours_or_nobodys(name in "(cc-ci-(app|guard)-)?[a-z0-9]{0,5}-[0-9a-f]{5,7}(\\.ci\\.example)?(\\.lock)?|\\PC{0,30}") {
+        if let Ok(base) = BaseDomain::new("ci.example") {
+            if let Some(lock) = LockName::parse(&name, &base) {
+                prop_assert_eq!(lock.file_name(), name.clone());
+            }
+            let found = [Domain::parse(&name, &base), Domain::from_stack_name(&name, &base), Domain::from_object_name(&name, &base)];
+            for domain in found.into_iter().flatten() {
+                prop_assert_eq!(Domain::parse(domain.as_str(), &base), Some(domain.clone()));
+            }
+        }
+    }
+}
