@@ -2,7 +2,7 @@
 //!
 //! The kernel's lock is the liveness oracle: it is free when its holder is dead, whatever the holder
 //! was doing. This module opens, waits for, verifies and removes lock files. It promises that what
-//! it calls held is the lock of the *path* at that moment ([inode]: a waiter may wake up on a file
+//! it calls held is the lock of the *path* at that moment (incident `[inode]`: a waiter may wake up on a file
 //! that somebody unlinked). It does not decide what to do about an owner; nothing steals.
 
 pub mod owner;
