@@ -383,6 +383,8 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     fn sh(script: &str) -> Job {
@@ -409,7 +411,12 @@ mod tests {
         let mut child = None;
         stubborn.run(&mut |line| child = line.parse::<u32>().ok()).unwrap();
         let child = child.unwrap();
-        // Killed with its leader; what is left of it is at most a zombie for init.
+        // Killed with its leader, and dead a moment later; what is left is at most a zombie for init.
+        let raw = rustix::process::Pid::from_raw(child.cast_signed()).unwrap();
+        if let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) {
+            wait_ready(&mut [PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)], Some(Duration::from_secs(10)))
+                .unwrap();
+        }
         assert!(tagged::is_gone(child), "the group's child {child} survived");
     }
 

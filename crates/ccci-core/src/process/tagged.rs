@@ -303,7 +303,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let leave = "setsid sh -c 'trap \"\" TERM; echo up >\"$FIFO\"; exec sleep 60' & read up <\"$FIFO\"";
+        // A reader can meet the end of the writer before, which is still closing: it asks again.
+        let leave =
+            "setsid sh -c 'trap \"\" TERM; echo up >\"$FIFO\"; exec sleep 60' & until read up <\"$FIFO\"; do :; done";
         let job = super::super::Job::new("/bin/sh")
             .args(["-c", &format!("{leave}; {leave}")])
             .env([(RUN_ID_VAR, "r"), (LOCK_VAR, domain.as_str())])
