@@ -157,7 +157,8 @@ impl Host {
             .env("CCCI_TESTS_DIR", &self.path("tests").display().to_string())
             .env("SRC", &src.display().to_string())
             .env("PR", &pr)
-            .args(["cc-ci-run", "run", recipe, "--engine", "local"])
+            .env("CCCI_ENGINE", "local")
+            .args(["cc-ci-run", "run", recipe])
     }
 
     /// A step that guards a command.

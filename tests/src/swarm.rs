@@ -191,7 +191,7 @@ impl SwarmHost {
     /// A step that runs a recipe.
     #[must_use]
     pub fn run_of(&self, recipe: &str) -> Launch<'_> {
-        self.there(self.host.run_of(recipe).args(["--engine", "swarm"]))
+        self.there(self.host.run_of(recipe).env("CCCI_ENGINE", "swarm"))
     }
 
     /// A step in the daemon's network.

@@ -70,9 +70,9 @@ pub(crate) fn all(places: &Places) -> Vec<Finding> {
     findings
 }
 
-/// What of a Docker host would make a run fail.
+/// What of a Docker host would make every run fail. A network that is full concerns only who is on it.
 pub(crate) fn fatal(host: &Host) -> Option<Finding> {
-    of_host(host).into_iter().find(|finding| finding.level == Level::Fail)
+    of_daemon(host).into_iter().find(|finding| finding.level == Level::Fail)
 }
 
 fn directory(name: &str, dir: &Path, remedy: &str) -> Finding {
@@ -148,6 +148,16 @@ fn docker() -> Vec<Finding> {
 }
 
 fn of_host(host: &Host) -> Vec<Finding> {
+    let mut findings = of_daemon(host);
+    findings.extend(host.addresses.iter().map(addresses));
+    findings.push(match host.dangling_volumes.len() {
+        0 => ok("volumes", "none without a container"),
+        n => ok("volumes", format!("{n} without a container (docker volume ls --filter dangling=true)")),
+    });
+    findings
+}
+
+fn of_daemon(host: &Host) -> Vec<Finding> {
     let mut findings = vec![ok("docker", format!("engine {} at {}", host.engine, host.endpoint))];
     findings.push(match (host.manager, host.nodes) {
         (true, 1) => ok("swarm", "this node is its manager"),
@@ -159,11 +169,6 @@ fn of_host(host: &Host) -> Vec<Finding> {
         (false, _) => fail("swarm", host.swarm.clone(), "docker swarm init"),
     });
     findings.extend(host.disk.as_ref().map(|seen| space("disk of docker", seen)));
-    findings.extend(host.addresses.iter().map(addresses));
-    match host.dangling_volumes.len() {
-        0 => findings.push(ok("volumes", "none without a container")),
-        n => findings.push(ok("volumes", format!("{n} without a container (docker volume ls --filter dangling=true)"))),
-    }
     findings
 }
 

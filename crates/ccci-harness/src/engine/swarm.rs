@@ -138,6 +138,7 @@ impl Engine for SwarmEngine {
         let mut stack = Stack::resolve(&self.docker, &Self::files(app, &vars), &vars)?;
         stack.label(&app.domain.stack_name(), &release.commit);
         self.pull(&stack, app)?;
+        self.expect_room(&stack, &app.domain.stack_name())?;
         self.plan(app, stack.objects(&app.domain.stack_name()))?;
         let file = app.dir.join("stack.yml");
         super::private_file(&file, stack.text().as_bytes())?;
@@ -207,6 +208,23 @@ impl SwarmEngine {
             objects.retain(|wish| !others.iter().any(|other| (other.kind, &other.name) == (wish.kind, &wish.name)));
         }
         Ok(app.dir.plan(&objects)?)
+    }
+
+    /// A shared network of a new app that is full is named before anything is made (incident `[9]`).
+    /// Addresses that Swarm lost are in no list, so a deploy can still find it full.
+    fn expect_room(&self, stack: &Stack, name: &str) -> Result<(), EngineError> {
+        let shared = stack.external_networks();
+        if shared.is_empty() || !look::observe(&self.docker, name)?.0.services.is_empty() {
+            return Ok(());
+        }
+        let full = self.docker.addresses()?.into_iter().find(|seen| seen.left == 0 && shared.contains(&seen.network));
+        match full {
+            Some(seen) => Err(EngineError::Host(format!(
+                "no address is left on network {} ({}); see `cc-ci-run doctor`, and make the network larger",
+                seen.network, seen.subnet
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The network that has no address left for a service, if that is why its task stays new (`[vip]`).

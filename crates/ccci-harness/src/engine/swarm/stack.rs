@@ -66,6 +66,15 @@ impl Stack {
         self.services().filter_map(|(_, service)| Some(service.get("image")?.as_str()?.to_owned())).collect()
     }
 
+    /// The networks that the stack shares with others.
+    pub(super) fn external_networks(&self) -> BTreeSet<String> {
+        let networks = self.0.get("networks").and_then(Value::as_object).into_iter().flatten();
+        networks
+            .filter(|(_, network)| network.get("external").is_some_and(|external| external != &json!(false)))
+            .map(|(key, network)| network.get("name").and_then(Value::as_str).unwrap_or(key).to_owned())
+            .collect()
+    }
+
     /// Adds the labels by which the deployed commit is known again.
     pub(super) fn label(&mut self, stack: &str, commit: &str) {
         let Some(services) = self.0.get_mut("services").and_then(Value::as_object_mut) else { return };
