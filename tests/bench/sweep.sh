@@ -60,7 +60,10 @@ for number in "${numbers[@]}"; do
   fill "$number"
   sweep=$(milliseconds by_janitor)
   left=$(find "$here/locks" -type f ! -name cc-ci-host.lock | wc -l)
-  [ "$left" -eq 0 ] || { echo "the sweep left $left lock files" >&2; exit 1; }
+  [ "$left" -eq 0 ] || {
+    echo "the sweep left $left lock files" >&2
+    exit 1
+  }
   awk -v n="$number" -v a="$shell" -v b="$sweep" \
     'BEGIN { printf "| %d | %d | %d | %d | %.3f | %.0f |\n", n, n / 10, a, b, b / a, b * 1000 / n }'
 done
