@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a kit that cannot do its work fails the test")]
 
+pub mod abra;
 pub mod binaries;
 pub mod folder;
 pub mod gate;

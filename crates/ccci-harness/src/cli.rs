@@ -106,8 +106,10 @@ impl From<Conflict> for OnConflict {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum EngineChoice {
-    /// `swarm` where a Swarm is active, else `local`
+    /// `abra` where it is installed and a Swarm is active, else `swarm` where one is, else `local`
     Auto,
+    /// abra, as Co-op Cloud's operators deploy
+    Abra,
     /// The recipe's compose files, straight onto Docker Swarm
     Swarm,
     /// Plain processes, declared in the test folder

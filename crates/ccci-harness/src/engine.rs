@@ -3,8 +3,10 @@
 //!
 //! What deploys or changes an app takes `&AppLock`, and verifies it first.
 
+pub(crate) mod abra;
 pub(crate) mod converge;
 pub(crate) mod local;
+pub(crate) mod shape;
 pub(crate) mod swarm;
 pub(crate) mod tarball;
 
@@ -74,7 +76,41 @@ pub(crate) struct App<'run> {
     pub(crate) dir: &'run RunDir,
     /// The recipe's files; what they are at the moment is what is deployed.
     pub(crate) tree: PathBuf,
+    /// Variables for its env file.
+    pub(crate) env: BTreeMap<String, String>,
 }
+
+impl App<'_> {
+    /// The recipe's name: its tree's.
+    pub(crate) fn recipe(&self) -> &str {
+        self.tree.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// One deploy of an app.
+#[derive(Debug)]
+pub(crate) struct Deployment<'run> {
+    /// What is in the app's tree.
+    pub(crate) release: &'run Release,
+    /// What it is deployed for.
+    pub(crate) role: Role,
+    /// A compose file that is laid over the recipe's.
+    pub(crate) overlay: Option<PathBuf>,
+    /// Variables besides the env file's.
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// What a deploy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// To be upgraded from, or to be depended on.
+    Base,
+    /// To be tested.
+    Head,
+}
+
+/// Hears what a tool of an engine says, line by line.
+pub(crate) type Say<'a> = dyn FnMut(&str) + 'a;
 
 /// What is seen of a service.
 #[derive(Debug, Clone, Default)]
@@ -112,15 +148,19 @@ pub(crate) enum Update {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observation {
     pub(crate) services: Vec<ServiceState>,
-    /// The commit that it runs.
+    /// The commit that it runs, as its label has it.
     pub(crate) commit: Option<String>,
+    /// The version that it says it is.
+    pub(crate) version: Option<String>,
 }
 
-/// An archive of the app's volumes.
+/// A backup of an app.
 #[derive(Debug)]
-pub(crate) struct Archive {
-    /// A file per volume.
-    pub(crate) files: BTreeMap<String, PathBuf>,
+pub(crate) enum Archive {
+    /// A file per volume, in the run's directory.
+    Files(BTreeMap<String, PathBuf>),
+    /// In the keeping of the host's backup bot, where nobody here can look at it.
+    Kept,
 }
 
 /// Deploys, looks, saves and restores.
@@ -129,9 +169,15 @@ pub(crate) trait Engine {
     ///
     /// # Errors
     /// [`EngineError`].
-    fn create(&self, lock: &AppLock, app: &App<'_>) -> Result<Vec<String>, EngineError>;
+    fn create(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        release: &Release,
+        say: &mut Say<'_>,
+    ) -> Result<Vec<String>, EngineError>;
 
-    /// Deploys what is in the app's tree, with these variables besides the env file's.
+    /// Deploys what is in the app's tree.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -139,8 +185,8 @@ pub(crate) trait Engine {
         &self,
         lock: &AppLock,
         app: &App<'_>,
-        release: &Release,
-        env: &BTreeMap<String, String>,
+        deployment: &Deployment<'_>,
+        say: &mut Say<'_>,
     ) -> Result<(), EngineError>;
 
     /// Looks at the app, and does what the platform does by itself: starts again what died.
@@ -148,6 +194,14 @@ pub(crate) trait Engine {
     /// # Errors
     /// [`EngineError`].
     fn observe(&self, lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError>;
+
+    /// The full id of the commit that the app runs.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn commit(&self, lock: &AppLock, app: &App<'_>) -> Result<Option<String>, EngineError> {
+        Ok(self.observe(lock, app)?.commit)
+    }
 
     /// Waits until something may have changed since `since`, but not longer than `at_most`. Whether
     /// something has.
@@ -159,31 +213,35 @@ pub(crate) trait Engine {
     /// Where the app answers; `None` when it has no front door.
     fn target(&self, app: &App<'_>) -> Option<Target>;
 
-    /// Whether the app has volumes, and so something to back up.
+    /// Why there is nothing to back up; `None` when there is something.
     ///
     /// # Errors
     /// [`EngineError`].
-    fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError>;
+    fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError>;
 
-    /// Saves every volume to `dir`.
+    /// Saves the app's data; files, if any, go to `dir`.
     ///
     /// # Errors
     /// [`EngineError`].
-    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path) -> Result<Archive, EngineError>;
+    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path, say: &mut Say<'_>) -> Result<Archive, EngineError>;
 
-    /// Puts the volumes back as they were saved.
+    /// Puts the app's data back as they were saved.
     ///
     /// # Errors
     /// [`EngineError`].
-    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive) -> Result<(), EngineError>;
+    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive, say: &mut Say<'_>) -> Result<(), EngineError>;
 }
+
+/// Why an app without volumes is not backed up.
+const NO_VOLUMES: &str = "the app has no volumes";
 
 /// The engine of this name.
 ///
 /// # Errors
 /// [`EngineError::Host`] when the host does not have what it needs.
-pub(crate) fn named(name: EngineName, plan: &Plan) -> Result<Box<dyn Engine>, EngineError> {
+pub(crate) fn named(name: EngineName, plan: &Plan, dir: &RunDir) -> Result<Box<dyn Engine>, EngineError> {
     Ok(match name {
+        EngineName::Abra => Box::new(abra::AbraEngine::find(plan, dir)?),
         EngineName::Local => Box::new(local::LocalEngine::new(&plan.places)),
         EngineName::Swarm => Box::new(swarm::SwarmEngine::find(plan)?),
     })
@@ -194,10 +252,15 @@ pub(crate) fn substrate(name: EngineName, places: &Places) -> Vec<Box<dyn Substr
     match name {
         EngineName::Local => vec![Box::new(Local::new(places))],
         // Without Docker there is nothing that could be looked at; every question is then an error.
-        EngineName::Swarm => {
+        EngineName::Abra | EngineName::Swarm => {
             Swarm::find(places).map(|swarm| Box::new(swarm) as Box<dyn Substrate>).into_iter().collect()
         }
     }
+}
+
+/// A backup that another engine made.
+fn not_here() -> EngineError {
+    EngineError::Host("the backup is in the keeping of the backup bot, which this engine does not know".to_owned())
 }
 
 /// A file that only its owner may read: env files and stack files hold what is nobody else's business.

@@ -43,6 +43,16 @@ impl Outcome {
         Self::Unverified { why: why.into() }
     }
 
+    /// The same, its reason gone through `clean`.
+    pub(crate) fn cleaned(self, clean: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Pass => Self::Pass,
+            Self::Fail { reason } => Self::fail(clean(&reason)),
+            Self::Skip { reason } => Self::skip(clean(&reason)),
+            Self::Unverified { why } => Self::unverified(clean(&why)),
+        }
+    }
+
     /// One word, as in `results.json`.
     pub(crate) const fn word(&self) -> &'static str {
         match self {

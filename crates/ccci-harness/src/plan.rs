@@ -20,6 +20,8 @@ use crate::outcome::Tier;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EngineName {
+    /// abra, as Co-op Cloud's operators deploy.
+    Abra,
     /// The recipe's compose files, straight onto Docker Swarm.
     Swarm,
     /// Plain processes, declared in the test folder. Needs nothing installed.
@@ -29,6 +31,7 @@ pub(crate) enum EngineName {
 impl std::fmt::Display for EngineName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Abra => "abra",
             Self::Swarm => "swarm",
             Self::Local => "local",
         })

@@ -3,6 +3,7 @@
 //! An unknown key, a wrong type or a file that could never run is an error that names it, because
 //! what is silently dropped is a test that nobody runs (incident `[unknown-key]`).
 
+mod overlay;
 pub(crate) mod source;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use ccci_core::config::{duration, strict};
 use serde::Deserialize;
 
 use crate::outcome::{Rung, Tier};
+pub(crate) use overlay::OVERLAY;
 
 /// `recipe.toml`. Every key has a default; a recipe without a test folder gets the generic floor.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -24,6 +26,8 @@ pub(crate) struct RecipeToml {
     pub(crate) timeouts: Timeouts,
     /// Variables for the app's env file.
     pub(crate) env: BTreeMap<String, String>,
+    /// Values of secrets that no generator could make, by their names in the recipe.
+    pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) readiness: Vec<Probe>,
     pub(crate) upgrade: Upgrade,
     pub(crate) backup: Backup,
@@ -194,6 +198,7 @@ impl Folder {
         }
         let folder = Self { path: copy.to_owned(), toml, tests };
         folder.judge(source)?;
+        overlay::judge(copy, source)?;
         Ok(folder)
     }
 

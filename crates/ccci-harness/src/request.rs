@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use ccci_core::abra::Abra;
 use ccci_core::config::{Places, Settings};
 use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RecipeName, RunId};
@@ -105,7 +106,7 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
     })
 }
 
-/// `auto`: Swarm where this node can deploy onto one, else `local`.
+/// `auto`: where this node can deploy onto a Swarm, by abra if it is installed; else `local`.
 fn choose_engine(wanted: EngineChoice, docker: Option<&Endpoint>) -> EngineName {
     let swarm = || {
         docker.is_some_and(|endpoint| Docker::new(endpoint.clone()).info().is_ok_and(|info| info.swarm.is_manager()))
@@ -113,6 +114,8 @@ fn choose_engine(wanted: EngineChoice, docker: Option<&Endpoint>) -> EngineName 
     match wanted {
         EngineChoice::Local => EngineName::Local,
         EngineChoice::Swarm => EngineName::Swarm,
+        EngineChoice::Abra => EngineName::Abra,
+        EngineChoice::Auto if Abra::installed().is_some() && swarm() => EngineName::Abra,
         EngineChoice::Auto if swarm() => EngineName::Swarm,
         EngineChoice::Auto => EngineName::Local,
     }

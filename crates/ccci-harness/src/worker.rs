@@ -4,6 +4,7 @@
 //! reaper at once, wherever it is; so does its ordinary end. The reaper begins by ending what the
 //! worker had started.
 
+mod lint;
 pub(crate) mod pipeline;
 pub(crate) mod stage;
 pub(crate) mod suite;

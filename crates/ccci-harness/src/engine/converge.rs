@@ -175,7 +175,7 @@ mod tests {
             log: "boom".into(),
             ..ServiceState::default()
         };
-        Observation { services: vec![service], commit: None }
+        Observation { services: vec![service], ..Observation::default() }
     }
 
     fn verdict(seen: &Observation) -> Judgement {

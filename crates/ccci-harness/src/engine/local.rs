@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{App, Archive, Engine, EngineError, Observation, ServiceState, tarball};
+use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape, tarball};
 use crate::health::Target;
 use crate::recipe::source::Release;
 use crate::recipe::{LocalService, copy_tree};
@@ -122,7 +122,13 @@ impl LocalEngine {
 }
 
 impl Engine for LocalEngine {
-    fn create(&self, lock: &AppLock, app: &App<'_>) -> Result<Vec<String>, EngineError> {
+    fn create(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        _release: &Release,
+        _say: &mut Say<'_>,
+    ) -> Result<Vec<String>, EngineError> {
         let services = &app.folder.toml.local.services;
         if services.is_empty() {
             return Err(EngineError::Recipe(
@@ -140,11 +146,7 @@ impl Engine for LocalEngine {
         app.dir.plan(&objects)?;
         lock.verify()?;
         let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
-        let own: Vec<(&str, &str)> =
-            app.folder.toml.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let mut vars = vec![("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")];
-        vars.extend(own);
-        super::private_file(&paths.env, env_file::set(&sample, &vars).as_bytes())?;
+        super::private_file(&paths.env, shape::env_text(&sample, app).as_bytes())?;
         for dir in [&paths.services, &paths.volumes, &paths.secrets] {
             fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
         }
@@ -155,7 +157,9 @@ impl Engine for LocalEngine {
                     .map_err(|error| host("create volume", volume, &error))?;
             }
             for secret in &service.secrets {
-                let value = super::generate(SECRET_LENGTH).map_err(|error| host("generate secret", secret, &error))?;
+                let fixed = app.folder.toml.secrets.get(secret).cloned().map(Ok);
+                let value = fixed.unwrap_or_else(|| super::generate(SECRET_LENGTH));
+                let value = value.map_err(|error| host("generate secret", secret, &error))?;
                 super::private_file(&paths.secrets.join(secret), value.as_bytes())?;
                 values.push(value);
             }
@@ -167,9 +171,10 @@ impl Engine for LocalEngine {
         &self,
         lock: &AppLock,
         app: &App<'_>,
-        release: &Release,
-        env: &BTreeMap<String, String>,
+        deployment: &Deployment<'_>,
+        _say: &mut Say<'_>,
     ) -> Result<(), EngineError> {
+        let Deployment { release, env, .. } = deployment;
         let paths = self.paths(app);
         self.stop_all(lock, app)?;
         if let Err(error) = fs::remove_dir_all(&paths.release)
@@ -216,7 +221,7 @@ impl Engine for LocalEngine {
             });
         }
         let deployed = deployed(&paths);
-        Ok(Observation { services, commit: deployed.map(|deployed| deployed.commit) })
+        Ok(Observation { services, commit: deployed.map(|deployed| deployed.commit), version: None })
     }
 
     fn wait_for_change(&self, _since: Timestamp, at_most: Duration) -> Result<bool, EngineError> {
@@ -239,11 +244,12 @@ impl Engine for LocalEngine {
         })
     }
 
-    fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError> {
-        Ok(app.folder.toml.local.services.values().any(|service| !service.volumes.is_empty()))
+    fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
+        let any = app.folder.toml.local.services.values().any(|service| !service.volumes.is_empty());
+        Ok((!any).then(|| super::NO_VOLUMES.to_owned()))
     }
 
-    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path) -> Result<Archive, EngineError> {
+    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path, _say: &mut Say<'_>) -> Result<Archive, EngineError> {
         lock.verify()?;
         let paths = self.paths(app);
         fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
@@ -254,14 +260,15 @@ impl Engine for LocalEngine {
             archived.map_err(|error| EngineError::Recipe(format!("cannot save volume {volume}: {error}")))?;
             files.insert(volume.clone(), path);
         }
-        Ok(Archive { files })
+        Ok(Archive::Files(files))
     }
 
-    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive) -> Result<(), EngineError> {
+    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive, _say: &mut Say<'_>) -> Result<(), EngineError> {
+        let Archive::Files(files) = archive else { return Err(super::not_here()) };
         let paths = self.paths(app);
         let env = deployed(&paths).map(|deployed| deployed.env).unwrap_or_default();
         self.stop_all(lock, app)?;
-        for (volume, file) in &archive.files {
+        for (volume, file) in files {
             lock.verify()?;
             let restored = tarball::unpack(file, &paths.volumes.join(volume));
             restored.map_err(|error| EngineError::Recipe(format!("cannot restore volume {volume}: {error}")))?;

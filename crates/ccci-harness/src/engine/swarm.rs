@@ -5,7 +5,7 @@
 //! looks at or removes Docker objects is [`ccci_core::substrate::swarm`]'s and alike for both.
 
 mod look;
-mod stack;
+pub(super) mod stack;
 mod volumes;
 
 use std::cell::Cell;
@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::docker::command::Deploy;
-use ccci_core::docker::{Docker, DockerError, Endpoint};
+use ccci_core::docker::{Docker, DockerError, Endpoint, Removable};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::substrate::swarm::Swarm;
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
 use jiff::Timestamp;
 
-use super::{App, Archive, Engine, EngineError, Observation};
+use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, shape};
 use crate::checkup;
 use crate::health::Target;
 use crate::plan::Plan;
@@ -33,9 +33,7 @@ use look::Unallocated;
 use stack::Stack;
 
 /// The server's name under which abra keeps the apps of the host's own Swarm.
-const SERVER: &str = "default";
-/// The overlay of a test folder.
-const OVERLAY: &str = "compose.ccci.yml";
+pub(super) const SERVER: &str = "default";
 /// `docker stack deploy` only hands over; a daemon that needs longer is in trouble.
 const HAND_OVER: Duration = Duration::from_secs(120);
 /// How long a network that had an address for us is trusted to have one.
@@ -73,7 +71,7 @@ impl SwarmEngine {
         Ok(Self { docker, places: plan.places.clone(), ask_again: Cell::default(), ingress: plan.settings.ingress })
     }
 
-    fn env_path(&self, app: &App<'_>) -> PathBuf {
+    pub(super) fn env_path(&self, app: &App<'_>) -> PathBuf {
         env_file::path(&self.places.abra_dir, SERVER, &app.domain)
     }
 
@@ -92,36 +90,65 @@ impl SwarmEngine {
         Ok(vars)
     }
 
-    /// The recipe's compose files, and the test folder's overlay over them.
-    fn files(app: &App<'_>, vars: &BTreeMap<String, String>) -> Vec<PathBuf> {
-        let names = vars.get("COMPOSE_FILE").map_or("compose.yml", String::as_str);
-        let mut files: Vec<PathBuf> =
-            names.split(':').filter(|name| !name.is_empty()).map(|name| app.tree.join(name)).collect();
-        files.extend(Some(app.folder.path.join(OVERLAY)).filter(|overlay| overlay.is_file()));
-        files
+    /// The recipe's compose files, and the overlay over them.
+    fn files(app: &App<'_>, vars: &BTreeMap<String, String>, overlay: Option<&Path>) -> Vec<PathBuf> {
+        let names = vars.get("COMPOSE_FILE").map_or(shape::COMPOSE, String::as_str);
+        let own = names.split(':').filter(|name| !name.is_empty()).map(|name| app.tree.join(name));
+        own.chain(overlay.map(Path::to_owned)).collect()
+    }
+
+    /// What a deploy comes to, with everything done that comes before it: its images are here, the
+    /// shared networks have room, and what it will make is written down.
+    pub(super) fn prepare(
+        &self,
+        app: &App<'_>,
+        overlay: Option<&Path>,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Stack, EngineError> {
+        let vars = self.vars(app, env)?;
+        let stack = Stack::resolve(&self.docker, &Self::files(app, &vars, overlay), &vars)?;
+        self.pull(&stack, app)?;
+        self.expect_room(&stack, &app.domain.stack_name())?;
+        self.plan(app, stack.objects(&app.domain.stack_name()))?;
+        Ok(stack)
+    }
+
+    pub(super) fn plan_env_file(&self, app: &App<'_>) -> Result<(), EngineError> {
+        self.plan(app, vec![planned(Kind::EnvFile, format!("{SERVER}/{}.env", app.domain))])
+    }
+
+    /// The secrets that an env file asks for, written down.
+    pub(super) fn plan_secrets(&self, app: &App<'_>, env: &str) -> Result<Vec<stack::Secret>, EngineError> {
+        let wanted = stack::secrets(env, &app.domain.stack_name());
+        self.plan(app, wanted.iter().map(|secret| planned(Kind::Secret, secret.object.clone())).collect())?;
+        Ok(wanted)
     }
 }
 
+const fn planned(kind: Kind, name: String) -> Object {
+    Object { kind, name, id: String::new() }
+}
+
 impl Engine for SwarmEngine {
-    fn create(&self, lock: &AppLock, app: &App<'_>) -> Result<Vec<String>, EngineError> {
-        let planned = |kind, name: String| Object { kind, name, id: String::new() };
-        app.dir.plan(&[planned(Kind::EnvFile, format!("{SERVER}/{}.env", app.domain))])?;
+    fn create(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        _release: &Release,
+        _say: &mut Say<'_>,
+    ) -> Result<Vec<String>, EngineError> {
+        self.plan_env_file(app)?;
         lock.verify()?;
         let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
-        let own = app.folder.toml.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        // A test app must not ask Let's Encrypt for a certificate ([acme]).
-        let vars: Vec<_> = [("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")].into_iter().chain(own).collect();
-        super::private_file(&self.env_path(app), env_file::set(&sample, &vars).as_bytes())?;
-
-        let text = env_file::set(&sample, &vars);
-        let wanted = stack::secrets(&text, &app.domain.stack_name());
-        self.plan(app, wanted.iter().map(|secret| planned(Kind::Secret, secret.name.clone())).collect())?;
+        let text = shape::env_text(&sample, app);
+        super::private_file(&self.env_path(app), text.as_bytes())?;
         let mut values = Vec::new();
-        for secret in wanted {
+        for secret in self.plan_secrets(app, &text)? {
             lock.verify()?;
-            let value = super::generate(secret.length)
-                .map_err(|error| EngineError::Host(format!("cannot generate a secret: {error}")))?;
-            self.docker.create_secret(&secret.name, &app.domain.stack_name(), value.as_bytes())?;
+            let fixed = app.folder.toml.secrets.get(&secret.name).cloned().map(Ok);
+            let value = fixed.unwrap_or_else(|| super::generate(secret.length));
+            let value = value.map_err(|error| EngineError::Host(format!("cannot generate a secret: {error}")))?;
+            self.docker.create_secret(&secret.object, &app.domain.stack_name(), value.as_bytes())?;
             values.push(value);
         }
         Ok(values)
@@ -131,27 +158,24 @@ impl Engine for SwarmEngine {
         &self,
         lock: &AppLock,
         app: &App<'_>,
-        release: &Release,
-        env: &BTreeMap<String, String>,
+        deployment: &Deployment<'_>,
+        say: &mut Say<'_>,
     ) -> Result<(), EngineError> {
-        let vars = self.vars(app, env)?;
-        let mut stack = Stack::resolve(&self.docker, &Self::files(app, &vars), &vars)?;
-        stack.label(&app.domain.stack_name(), &release.commit);
-        self.pull(&stack, app)?;
-        self.expect_room(&stack, &app.domain.stack_name())?;
-        self.plan(app, stack.objects(&app.domain.stack_name()))?;
-        let file = app.dir.join("stack.yml");
-        super::private_file(&file, stack.text().as_bytes())?;
+        let stack = app.domain.stack_name();
+        let mut resolved = self.prepare(app, deployment.overlay.as_deref(), &deployment.env)?;
+        resolved.label(&stack, &deployment.release.commit);
+        let file = app.dir.join(&format!("{stack}.yml"));
+        super::private_file(&file, resolved.text().as_bytes())?;
         lock.verify()?;
         let deploy = Deploy {
-            stack: app.domain.stack_name(),
+            stack,
             files: vec![file],
             env: BTreeMap::new(),
             // What the new version dropped must not go on running ([19]).
             prune: true,
             resolve_images: false,
         };
-        match self.docker.stack_deploy(&deploy, HAND_OVER, &mut |_| {}) {
+        match self.docker.stack_deploy(&deploy, HAND_OVER, say) {
             Ok(_) => Ok(()),
             Err(DockerError::Command(error)) => Err(stack::refused(&error.to_string())),
             Err(error) => Err(error.into()),
@@ -184,18 +208,20 @@ impl Engine for SwarmEngine {
         })
     }
 
-    fn has_volumes(&self, app: &App<'_>) -> Result<bool, EngineError> {
-        Ok(!volumes::of(&self.docker, &app.domain.stack_name())?.is_empty())
+    fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
+        let none = volumes::of(&self.docker, &app.domain.stack_name())?.is_empty();
+        Ok(none.then(|| super::NO_VOLUMES.to_owned()))
     }
 
-    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path) -> Result<Archive, EngineError> {
+    fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path, _say: &mut Say<'_>) -> Result<Archive, EngineError> {
         lock.verify()?;
         volumes::save(&self.docker, &app.domain.stack_name(), dir)
     }
 
-    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive) -> Result<(), EngineError> {
+    fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive, _say: &mut Say<'_>) -> Result<(), EngineError> {
+        let Archive::Files(files) = archive else { return Err(super::not_here()) };
         lock.verify()?;
-        volumes::put_back(&self.docker, &app.domain.stack_name(), archive)
+        volumes::put_back(&self.docker, &app.domain.stack_name(), files)
     }
 }
 
@@ -225,6 +251,23 @@ impl SwarmEngine {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// Removes the services of the stack that it no longer has: only some ways of deploying do ([19]).
+    pub(super) fn prune(&self, lock: &AppLock, app: &App<'_>, stack: &Stack) -> Result<(), EngineError> {
+        let name = app.domain.stack_name();
+        let wanted = stack.objects(&name);
+        let wanted = |service: &str| wanted.iter().any(|object| object.kind == Kind::Service && object.name == service);
+        for dropped in look::services(&self.docker, &name)?.into_iter().filter(|service| !wanted(&service.spec.name)) {
+            lock.verify()?;
+            self.docker.remove(Removable::Service, &dropped.id)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a service of the app asks the backup bot to save it.
+    pub(super) fn asks_for_backup(&self, app: &App<'_>) -> Result<bool, EngineError> {
+        look::asks_for_backup(&self.docker, &app.domain.stack_name())
     }
 
     /// The network that has no address left for a service, if that is why its task stays new (`[vip]`).

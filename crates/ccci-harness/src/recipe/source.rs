@@ -33,6 +33,23 @@ pub(crate) struct Release {
     pub(crate) commit: String,
     /// The tag, or the start of the commit id.
     pub(crate) version: String,
+    /// Whether that is an annotated tag. abra knows no others.
+    pub(crate) annotated: bool,
+}
+
+impl Release {
+    fn new(tree: &Path, commit: String, version: String) -> Self {
+        let reference = format!("refs/tags/{version}");
+        let kind = git(tree).args(["cat-file", "-t", &reference]).capture().run_ok(&mut |_| {});
+        let annotated = kind.is_ok_and(|kind| kind.stdout.trim_ascii() == b"tag");
+        Self { commit, version, annotated }
+    }
+
+    /// The release at a commit, or the bare commit.
+    fn at(tree: &Path, commit: String) -> Self {
+        let version = describe(tree, &commit);
+        Self::new(tree, commit, version)
+    }
 }
 
 /// The run's own clone.
@@ -62,7 +79,7 @@ impl Source {
                 "{from} has no commit, branch or tag `{wanted}`; is it pushed, and spelled so?"
             ))
         })?;
-        let source = Self { head: Release { version: describe(tree, &commit), commit }, tree: tree.to_owned() };
+        let source = Self { head: Release::at(tree, commit), tree: tree.to_owned() };
         source.checkout(&source.head)?;
         Ok(source)
     }
@@ -72,8 +89,7 @@ impl Source {
     /// # Errors
     /// [`SourceError::Host`]: the commit is there, so only the host can fail.
     pub(crate) fn checkout(&self, release: &Release) -> Result<(), SourceError> {
-        let checkout = git(&self.tree).args(["checkout", "--quiet", "--force", "--detach", &release.commit]);
-        checkout.run_ok(&mut |_| {}).map(drop).map_err(|error| SourceError::Host(error.to_string()))
+        checkout(&self.tree, release)
     }
 
     /// The files.
@@ -82,12 +98,12 @@ impl Source {
     }
 
     /// The version to upgrade from: the one that was asked for; else the newest release tag before
-    /// the head. `Err` is the reason why there is none, or that the wanted one does not exist.
+    /// the head; else the tip of the main branch. `Err` is the reason why there is none, or that the wanted one does not exist.
     pub(crate) fn base(&self, wanted: Option<&str>) -> Result<Result<Release, String>, SourceError> {
         if let Some(version) = wanted {
             let commit = resolve(&self.tree, version)
                 .ok_or_else(|| SourceError::NoSuch(format!("the recipe has no version `{version}` to upgrade from")))?;
-            return Ok(Ok(Release { commit, version: version.to_owned() }));
+            return Ok(Ok(Release::new(&self.tree, commit, version.to_owned())));
         }
         // Newest first among the tags that lead to the head, the head's own commit left out.
         let tags = git(&self.tree)
@@ -98,12 +114,16 @@ impl Source {
         for tag in String::from_utf8_lossy(&tags.stdout).lines() {
             match resolve(&self.tree, tag) {
                 Some(commit) if commit != self.head.commit => {
-                    return Ok(Ok(Release { commit, version: tag.to_owned() }));
+                    return Ok(Ok(Release::new(&self.tree, commit, tag.to_owned())));
                 }
                 _ => {}
             }
         }
-        Ok(Err("the recipe has no release before this ref".to_owned()))
+        // What a pull request would be merged into.
+        match resolve(&self.tree, "HEAD") {
+            Some(tip) if tip != self.head.commit => Ok(Ok(Release::at(&self.tree, tip))),
+            _ => Ok(Err("the recipe has no release before this ref, which is the tip of its main branch".to_owned())),
+        }
     }
 }
 
@@ -145,8 +165,17 @@ fn is_missing(tail: &str) -> bool {
     ["does not exist", "not found", "does not appear to be a git repository"].iter().any(|words| tail.contains(words))
 }
 
+/// Puts a release's files into a tree. What is untracked stays.
+///
+/// # Errors
+/// [`SourceError::Host`]: the commit is there, so only the host can fail.
+pub(crate) fn checkout(tree: &Path, release: &Release) -> Result<(), SourceError> {
+    let checkout = git(tree).args(["checkout", "--quiet", "--force", "--detach", &release.commit]);
+    checkout.run_ok(&mut |_| {}).map(drop).map_err(|error| SourceError::Host(error.to_string()))
+}
+
 /// The commit of a ref: a remote branch, a tag or a commit id.
-fn resolve(tree: &Path, wanted: &str) -> Option<String> {
+pub(crate) fn resolve(tree: &Path, wanted: &str) -> Option<String> {
     for candidate in [format!("refs/remotes/origin/{wanted}"), format!("refs/tags/{wanted}"), wanted.to_owned()] {
         let spec = format!("{candidate}^{{commit}}");
         let parsed = git(tree).args(["rev-parse", "--verify", "--quiet", "--end-of-options", &spec]).capture();

@@ -1,6 +1,5 @@
 //! The recipe's way through a run: fetch → test folder → base → app → deploy → tiers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ccci_core::lifetime::clock::Deadline;
@@ -8,11 +7,12 @@ use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::{Job as Process, wait_ready};
 use ccci_core::rundir::RunDir;
 
+use super::lint;
 use super::stage::Stages;
 use crate::console::Console;
 use crate::engine::{self, App, EngineError};
 use crate::event::{Event, WorkerEnd, report};
-use crate::outcome::{Outcome, Tier};
+use crate::outcome::Tier;
 use crate::plan::{Plan, RecipeJob};
 use crate::recipe::Folder;
 use crate::recipe::source::{Source, SourceError};
@@ -73,11 +73,13 @@ fn through(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: 
         },
     );
     console.say(&format!("== {} {} (commit {:.12}) ==", job.recipe, source.head.version, source.head.commit));
-    report(dir, Event::Lint { outcome: Outcome::unverified("abra is not used by this engine") });
+    phases.begin("lint");
+    let linted = lint::rung(&source, &job.recipe, console);
+    report(dir, Event::Lint { outcome: linted });
 
     let domain = plan.domain().ok_or_else(|| Stop::Usage(format!("{} is not a domain of this host", job.domain)))?;
-    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned() };
-    let engine = engine::named(job.engine, plan)?;
+    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned(), env: folder.toml.env.clone() };
+    let engine = engine::named(job.engine, plan, dir)?;
     let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
     let done = stages.all(&mut phases, &source, base);
     let secrets = stages.secrets();
@@ -199,6 +201,3 @@ fn search_for_secrets(dir: &RunDir, secrets: &[String]) {
     leaked_into.sort();
     report(dir, Event::Secrets { leaked_into });
 }
-
-/// Variables for a deploy, none.
-pub(super) const NO_VARS: BTreeMap<String, String> = BTreeMap::new();

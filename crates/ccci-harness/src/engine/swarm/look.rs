@@ -36,16 +36,17 @@ pub(super) struct Unallocated {
 /// # Errors
 /// [`EngineError::Host`] when Docker does not answer.
 pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<Unallocated>), EngineError> {
-    let services: Vec<Service> = docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect();
+    let services = services(docker, stack)?;
     let tasks = docker.tasks()?;
     // Later than the tasks: Swarm hears of a container's death when Docker has long known it.
     let containers = docker.containers()?;
     let dead = containers.iter().filter(|container| container.state != "running");
     let dead: BTreeSet<&str> = dead.map(|container| container.id.as_str()).collect();
-    let (mut commit, mut states, mut unallocated) = (None, Vec::new(), Vec::new());
+    let (mut commit, mut version, mut states, mut unallocated) = (None, None, Vec::new(), Vec::new());
     let now = Timestamp::now();
     for service in &services {
         commit = commit.or_else(|| service.spec.labels.get(&chaos_version(stack)).cloned());
+        version = version.or_else(|| service.spec.labels.get(&format!("coop-cloud.{stack}.version")).cloned());
         let own: Vec<&Task> = tasks.iter().filter(|task| task.service_id == service.id).collect();
         let stays_new = |task: &&Task| {
             task.status.state == TaskState::New
@@ -57,13 +58,35 @@ pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<
         }
         states.push(state(docker, service, &own, &dead, now));
     }
-    Ok((Observation { services: states, commit }, unallocated))
+    Ok((Observation { services: states, commit, version }, unallocated))
 }
 
 fn networks(service: &Service) -> Vec<String> {
     let wanted = service.spec.task_template.rest.get("Networks").and_then(serde_json::Value::as_array);
     let targets = wanted.into_iter().flatten().filter_map(|network| network.get("Target")?.as_str());
     targets.map(str::to_owned).collect()
+}
+
+/// Whether a service of the stack asks the backup bot to save it.
+///
+/// # Errors
+/// [`EngineError::Host`] when Docker does not answer.
+pub(super) fn asks_for_backup(docker: &Docker, stack: &str) -> Result<bool, EngineError> {
+    const LABEL: &str = "backupbot.backup";
+    let asks = |service: &Service| {
+        let container = service.spec.task_template.container_spec.as_ref().map(|spec| &spec.labels);
+        let mut all = std::iter::once(&service.spec.labels).chain(container);
+        all.any(|labels| labels.get(LABEL).is_some_and(|value| value == "true"))
+    };
+    Ok(services(docker, stack)?.iter().any(asks))
+}
+
+/// The stack's services.
+///
+/// # Errors
+/// [`EngineError::Host`] when Docker does not answer.
+pub(super) fn services(docker: &Docker, stack: &str) -> Result<Vec<Service>, EngineError> {
+    Ok(docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect())
 }
 
 fn belongs(service: &Service, stack: &str) -> bool {

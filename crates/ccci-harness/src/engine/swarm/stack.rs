@@ -17,7 +17,7 @@ const SECRET_LENGTH: usize = 32;
 
 /// A resolved stack.
 #[derive(Debug)]
-pub(super) struct Stack(Value);
+pub(in crate::engine) struct Stack(Value);
 
 impl Stack {
     /// Merges and interpolates; Docker's own loader does it.
@@ -153,9 +153,14 @@ fn double_dollars(value: &mut Value) {
 
 /// A secret to generate.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Secret {
-    pub(super) name: String,
-    pub(super) length: usize,
+pub(in crate::engine) struct Secret {
+    /// Its name in the recipe.
+    pub(in crate::engine) name: String,
+    /// Its version.
+    pub(in crate::engine) version: String,
+    /// What Docker calls it.
+    pub(in crate::engine) object: String,
+    pub(in crate::engine) length: usize,
 }
 
 /// The secrets that an env file asks for: `SECRET_<NAME>_VERSION=v1 # length=32`.
@@ -168,8 +173,11 @@ pub(super) fn secrets(env: &str, stack: &str) -> Vec<Secret> {
         let (value, comment) = rest.split_once('#').unwrap_or((rest, ""));
         let version = value.trim().trim_matches(['"', '\'']);
         let length = comment.split_whitespace().find_map(|word| word.strip_prefix("length=")?.parse().ok());
+        let name = name.to_lowercase();
         found.push(Secret {
-            name: format!("{stack}_{}_{version}", name.to_lowercase()),
+            object: format!("{stack}_{name}_{version}"),
+            name,
+            version: version.to_owned(),
             length: length.unwrap_or(SECRET_LENGTH),
         });
     }
@@ -177,7 +185,7 @@ pub(super) fn secrets(env: &str, stack: &str) -> Vec<Secret> {
 }
 
 /// Whose fault a refused deploy is.
-pub(super) fn refused(error: &str) -> EngineError {
+pub(in crate::engine) fn refused(error: &str) -> EngineError {
     // A shared network is the host's to make; everything else that is refused is in the files.
     if error.contains("is declared as external, but could not be found") && error.contains("network") {
         EngineError::Host(format!(
@@ -213,8 +221,14 @@ mod tests {
         let env =
             "SECRET_DB_PASSWORD_VERSION=v1 # length=20\n#SECRET_OFF_VERSION=v1\nSECRET_KEY_VERSION=\"v2\"\nOTHER=1";
         let found = secrets(env, "s");
-        assert_eq!(found[0], Secret { name: "s_db_password_v1".into(), length: 20 });
-        assert_eq!(found[1], Secret { name: "s_key_v2".into(), length: 32 });
+        let secret = |name: &str, version: &str, length| Secret {
+            name: name.into(),
+            version: version.into(),
+            object: format!("s_{name}_{version}"),
+            length,
+        };
+        assert_eq!(found[0], secret("db_password", "v1", 20));
+        assert_eq!(found[1], secret("key", "v2", 32));
         assert_eq!(found.len(), 2);
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::docker::Docker;
@@ -39,14 +39,14 @@ pub(super) fn save(docker: &Docker, stack: &str, dir: &Path) -> Result<Archive, 
         tarball::pack(Path::new(&volume.mountpoint), &file).map_err(|error| failed("save", &volume, &error))?;
         files.insert(volume.name, file);
     }
-    Ok(Archive { files })
+    Ok(Archive::Files(files))
 }
 
 /// Stops the services, puts the volumes back, starts the services again.
 ///
 /// # Errors
 /// [`EngineError`].
-pub(super) fn put_back(docker: &Docker, stack: &str, archive: &Archive) -> Result<(), EngineError> {
+pub(super) fn put_back(docker: &Docker, stack: &str, files: &BTreeMap<String, PathBuf>) -> Result<(), EngineError> {
     let services: Vec<Service> = docker.services()?;
     let own: Vec<(String, u64)> = services
         .iter()
@@ -56,7 +56,7 @@ pub(super) fn put_back(docker: &Docker, stack: &str, archive: &Archive) -> Resul
     scale(docker, own.iter().map(|(name, _)| (name, 0)))?;
     wait_until_stopped(docker, stack)?;
     for volume in of(docker, stack)? {
-        if let Some(file) = archive.files.get(&volume.name) {
+        if let Some(file) = files.get(&volume.name) {
             tarball::unpack(file, Path::new(&volume.mountpoint)).map_err(|error| failed("restore", &volume, &error))?;
         }
     }

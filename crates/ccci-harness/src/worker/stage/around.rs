@@ -1,0 +1,105 @@
+//! What tests and hooks find around them: environment, log files, state files.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use ccci_core::process::{Finished, Job as Process};
+use ccci_core::weaken::{self, Protection};
+
+use super::Stages;
+use crate::console::Console;
+use crate::engine::EngineError;
+use crate::event::{Event, report};
+
+/// The state files of a run, and the variables that name them.
+const STATE_FILES: [(&str, &str); 4] = [
+    ("CCCI_DEPLOY_COUNT_FILE", "deploys"),
+    ("CCCI_OP_STATE_FILE", "opstate"),
+    ("CCCI_DEPS_FILE", "deps"),
+    ("CCCI_DEP_SKIP_FILE", "depskip"),
+];
+
+impl Stages<'_> {
+    /// Runs a hook, if the test folder has it.
+    pub(super) fn hook(&mut self, name: &str) -> Result<(), EngineError> {
+        let Some(path) = self.app.folder.hook(name) else { return Ok(()) };
+        self.console.say(&format!("   hook {name}"));
+        let log = self.log_file(&format!("hooks/{name}"))?;
+        let hook =
+            Process::new(path).env(self.env()).dir(&self.app.folder.path).timeout(self.app.folder.toml.timeouts.test);
+        let done = logged(&hook, log, self.console);
+        done.map(drop).map_err(|error| EngineError::Recipe(format!("hook {name}: {error}")))
+    }
+
+    /// A fresh log file for a test or hook.
+    pub(super) fn log_file(&self, name: &str) -> Result<std::fs::File, EngineError> {
+        let path = self.app.dir.join("logs").join(format!("{}.log", name.replace('/', "-")));
+        let parent = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let file = parent.and_then(|()| std::fs::OpenOptions::new().append(true).create(true).open(&path));
+        file.map_err(|error| EngineError::Host(format!("cannot create {}: {error}", path.display())))
+    }
+
+    /// What tests and hooks find in their environment.
+    pub(super) fn env(&self) -> BTreeMap<String, String> {
+        let mut env: BTreeMap<String, String> =
+            self.plan.tag_vars().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        for (key, file) in STATE_FILES {
+            env.insert(key.to_owned(), self.state_file(file).display().to_string());
+        }
+        env.insert("ABRA_DIR".to_owned(), self.app.dir.join("abra").display().to_string());
+        env.insert("CCCI_RECIPE".to_owned(), self.job.recipe.clone());
+        if let Some(target) = self.engine.target(self.app) {
+            env.insert("CCCI_BASE_URL".to_owned(), target.base_url());
+        }
+        // `cc-ci-run exec` is this program, wherever it was started from.
+        if let Some(own) = std::env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
+            env.insert("PATH".to_owned(), format!("{}:{}", std::env::var("PATH").unwrap_or_default(), own.display()));
+        }
+        env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
+        env
+    }
+
+    fn state_file(&self, name: &str) -> PathBuf {
+        // [CONC-A1]: state that was keyed by domain was shared by two runs of it.
+        if weaken::on(Protection::StatePerRun) {
+            self.app.dir.join(name)
+        } else {
+            std::env::temp_dir().join(format!("cc-ci-{name}-{}", self.app.domain))
+        }
+    }
+
+    pub(super) fn count_deploy(&self) -> Result<(), EngineError> {
+        let path = self.state_file("deploys");
+        let counted = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{}", self.app.domain));
+        counted.map_err(|error| EngineError::Host(format!("cannot count a deploy in {}: {error}", path.display())))
+    }
+
+    /// DG4.1: as many real deploys as were meant.
+    pub(in crate::worker) fn count_deploys(&mut self) {
+        let text = std::fs::read_to_string(self.state_file("deploys")).unwrap_or_default();
+        let (counted, expected) = (text.lines().count(), 1);
+        self.console.say(&format!("deploy-count = {counted} (expect {expected})"));
+        report(self.app.dir, Event::Deploys { counted, expected });
+    }
+}
+
+/// Runs a job into a log and, indented, to the console; redacted in both.
+fn logged(
+    job: &Process,
+    mut log: std::fs::File,
+    console: &mut Console,
+) -> Result<Finished, ccci_core::process::ProcessError> {
+    job.run_ok(&mut |line| to_log(line, &mut log, console))
+}
+
+pub(in crate::worker) fn to_log(line: &str, log: &mut std::fs::File, console: &mut Console) {
+    if let Err(error) = writeln!(log, "{}", console.clean(line)) {
+        tracing::warn!(%error, "a log line is lost");
+    }
+    console.say(&format!("     | {line}"));
+}

@@ -1,0 +1,105 @@
+//! What each tier does, besides the recipe's own tests.
+
+use std::collections::BTreeMap;
+
+use super::super::suite::TestResult;
+use super::Stages;
+use crate::engine::{Archive, Deployment, EngineError, Role};
+use crate::outcome::Tier;
+use crate::recipe::source::{Release, Source};
+
+/// How often a backup whose verify hook says no is made again (incident `[dump]`).
+const BACKUP_TRIES: u32 = 3;
+
+impl Stages<'_> {
+    /// Deploys the release to upgrade from, or the head where there is none.
+    pub(super) fn install(&mut self, source: &Source, release: &Release) -> Result<Vec<TestResult>, EngineError> {
+        let (lock, app) = (self.lock, self.app);
+        source.checkout(release).map_err(|error| EngineError::Host(error.to_string()))?;
+        let made = self.engine("create", |engine, say| engine.create(lock, app, release, say))?;
+        self.secrets.extend(made);
+        for secret in &self.secrets {
+            self.console.learn(secret);
+        }
+        self.hook("pre_install")?;
+        self.console.say(&format!("   deploying {} (commit {:.12})", release.version, release.commit));
+        self.count_deploy()?;
+        let head = *release == source.head;
+        let deployment = Deployment {
+            release,
+            role: if head { Role::Head } else { Role::Base },
+            overlay: if head { app.folder.overlay() } else { app.folder.previous_overlay() },
+            env: BTreeMap::new(),
+        };
+        self.engine("deploy", |engine, say| engine.deploy(lock, app, &deployment, say))?;
+        let mut tests = self.assert_up(Tier::Install)?;
+        self.hook("install_steps")?;
+        tests.extend(self.assert_commit(Tier::Install, release, None)?);
+        Ok(tests)
+    }
+
+    pub(super) fn upgrade(&mut self, source: &Source, from: &Release) -> Result<Vec<TestResult>, EngineError> {
+        self.hook("pre_upgrade")?;
+        source.checkout(&source.head).map_err(|error| EngineError::Host(error.to_string()))?;
+        self.console.say(&format!(
+            "   upgrading {} to {} (commit {:.12})",
+            from.version, source.head.version, source.head.commit
+        ));
+        let (lock, app) = (self.lock, self.app);
+        let before = self.engine.commit(lock, app)?;
+        let deployment = Deployment {
+            release: &source.head,
+            role: Role::Head,
+            overlay: app.folder.overlay(),
+            env: app.folder.toml.upgrade.env.clone(),
+        };
+        self.engine("upgrade", |engine, say| engine.deploy(lock, app, &deployment, say))?;
+        let mut tests = self.assert_up(Tier::Upgrade)?;
+        tests.extend(self.assert_commit(Tier::Upgrade, &source.head, before.as_deref())?);
+        Ok(tests)
+    }
+
+    pub(super) fn backup(&mut self) -> Result<Vec<TestResult>, EngineError> {
+        if self.engine.nothing_to_save(self.app)?.is_some() {
+            return Ok(Vec::new());
+        }
+        let (lock, app) = (self.lock, self.app);
+        let dir = self.app.dir.join("backup");
+        for attempt in 1..=BACKUP_TRIES {
+            self.hook("pre_backup")?;
+            let mut made = None;
+            let saved = self.assert(Tier::Backup, "backup", &mut |stages| {
+                made = Some(stages.engine("backup", |engine, say| engine.backup(lock, app, &dir, say))?);
+                Ok(())
+            })?;
+            let verified = match self.hook("backup_verify") {
+                Ok(()) => {
+                    let mut tests = vec![saved];
+                    if let Some(Archive::Files(files)) = &made {
+                        tests.push(self.assert_readable(files)?);
+                    }
+                    self.archive = made;
+                    return Ok(tests);
+                }
+                Err(EngineError::Recipe(why)) => why,
+                Err(host) => return Err(host),
+            };
+            if attempt == BACKUP_TRIES {
+                return Err(EngineError::Recipe(verified));
+            }
+            self.console.say(&format!("   the backup did not verify, trying again ({attempt} of {BACKUP_TRIES})"));
+        }
+        Ok(Vec::new())
+    }
+
+    pub(super) fn restore(&mut self) -> Result<Vec<TestResult>, EngineError> {
+        self.hook("pre_restore")?;
+        let Some(archive) = self.archive.take() else {
+            return Err(EngineError::Recipe("there is no backup".to_owned()));
+        };
+        let (lock, app) = (self.lock, self.app);
+        self.engine("restore", |engine, say| engine.restore(lock, app, &archive, say))?;
+        self.archive = Some(archive);
+        self.assert_up(Tier::Restore)
+    }
+}
