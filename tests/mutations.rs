@@ -49,6 +49,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::Slots => ("concurrency", "as_many_runs_work_at_once_as_there_are_slots"),
         Protection::HolderAgreed => ("concurrency", "nobody_is_asked_to_stop_on_the_word_of_the_record_alone"),
         Protection::SavedTeardown => ("guard", "the_saved_teardown_runs_when_the_workspace_is_gone"),
+        Protection::DependencyRecord => ("features", "a_dependency_is_gone_whatever_becomes_of_the_app"),
         Protection::Redaction => ("pipeline", "the_runs_secrets_are_nowhere_in_its_directory_or_output"),
         Protection::SecretSearch => ("pipeline", "a_secret_that_a_test_writes_into_the_runs_directory_makes_it_red"),
         Protection::WaitForContainers => {

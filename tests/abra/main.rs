@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot do its work fails")]
 
+mod canaries;
+mod clash;
+mod secrets;
 mod whole;
 
 use std::process::ExitCode;
@@ -29,6 +32,14 @@ fn main() -> ExitCode {
     let claims = claims! {
         whole: a_recipe_goes_through_every_tier_by_abra_and_leaves_nothing,
             a_release_is_deployed_pinned_and_the_head_by_chaos;
+        canaries: a_good_recipe_with_tests_is_green_to_the_top, a_good_recipe_that_grows_a_service_is_green,
+            a_recipe_whose_upgrade_is_rolled_back_is_not_green_again, a_recipe_that_answers_nobody_is_red_in_install,
+            a_recipe_whose_upgrade_loses_the_data_is_red_in_upgrade, a_recipe_whose_backup_is_cut_off_is_red_in_backup,
+            a_recipe_that_serves_every_name_is_red_in_custom;
+        clash: two_refs_of_one_recipe_are_up_at_once_each_from_its_own_tree,
+            a_double_trigger_waits_and_each_run_deploys_once;
+        secrets: the_generated_secrets_are_nowhere_in_the_runs_directory_or_output,
+            a_generated_secret_in_the_runs_directory_makes_it_red, a_given_secret_is_inserted_and_not_on_a_command_line;
     };
     libtest_mimic::run(&arguments, claims).exit_code()
 }

@@ -82,10 +82,7 @@ impl Abra {
     /// The abra on the `PATH`.
     #[must_use]
     pub fn installed() -> Option<PathBuf> {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path)
-            .map(|dir| dir.join("abra"))
-            .find(|program| rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok() && program.is_file())
+        crate::process::find_program("abra")
     }
 
     /// This abra, at work in this `ABRA_DIR`.

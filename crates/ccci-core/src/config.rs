@@ -118,6 +118,9 @@ pub struct Settings {
     /// Where the host's reverse proxy answers, as `127.0.0.1:80`: the front door of apps on Swarm that
     /// publish no port of their own.
     pub ingress: Option<std::net::SocketAddr>,
+    /// The SHA-256 of each test that may come with a recipe and be run. Default: none, as they are the
+    /// code of whoever opens a pull request.
+    pub approved_tests: Vec<String>,
     /// How long run directories are kept.
     pub retention: Retention,
 }
@@ -140,6 +143,7 @@ impl Default for Settings {
             min_time_left: Duration::from_secs(300),
             on_conflict: OnConflict::Wait,
             ingress: None,
+            approved_tests: Vec::new(),
             retention: Retention::default(),
         }
     }
@@ -173,6 +177,15 @@ impl Settings {
         let wrong = |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
         if let Err(error) = BaseDomain::new(&self.base_domain) {
             return wrong("base_domain", &error.to_string());
+        }
+        let digest = |text: &String| {
+            text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        };
+        if let Some(wrong_one) = self.approved_tests.iter().find(|text| !digest(text)) {
+            return wrong(
+                "approved_tests",
+                &format!("`{wrong_one}` is no SHA-256: 64 of 0-9 and a-f (sha256sum FILE)"),
+            );
         }
         for (key, value) in [
             ("lock_dir", &self.lock_dir),
@@ -307,6 +320,7 @@ mod tests {
             ("runs_dir = \"runs\"", "absolute"),
             ("step_limit = \"5m\"", "teardown_budget"),
             ("on_conflict = \"steal\"", "steal"),
+            ("approved_tests = [\"all\"]", "no SHA-256"),
             ("[retention]\nage = \"-1d\"", "duration"),
         ] {
             let error = judged(text).unwrap_err();

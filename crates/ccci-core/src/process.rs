@@ -306,6 +306,15 @@ pub fn collect(pid: Pid) -> Option<Ended> {
     }
 }
 
+/// A program on the `PATH`.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|program| program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok())
+}
+
 /// `git` in a folder: it never asks, and never runs what a caller's config names.
 #[must_use]
 pub fn git(dir: &Path) -> Job {

@@ -41,6 +41,8 @@ pub mod file {
     pub const EVENTS: &str = "events.jsonl";
     /// What will be created, a line each.
     pub const PLANNED: &str = "planned.jsonl";
+    /// The apps that the run's own depends on, a line each: written before any part of one is made.
+    pub const DEPENDENCIES: &str = "deps";
     /// What teardown removed so far, a line each.
     pub const REMOVED: &str = "removed.jsonl";
     /// What teardown did.
@@ -190,12 +192,20 @@ impl RunDir {
     /// # Errors
     /// [`RunDirError`]; then it must not be created.
     pub fn plan(&self, objects: &[Object]) -> Result<(), RunDirError> {
-        for object in objects {
-            self.append(file::PLANNED, object)?;
+        self.record(file::PLANNED, objects)
+    }
+
+    /// Appends lines that are on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`RunDirError`]; then what they announce must not be done.
+    pub fn record(&self, name: &str, values: &[impl Serialize]) -> Result<(), RunDirError> {
+        for value in values {
+            self.append(name, value)?;
         }
-        let synced = File::open(self.join(file::PLANNED)).and_then(|planned| planned.sync_data());
+        let synced = File::open(self.join(name)).and_then(|record| record.sync_data());
         match synced {
-            Err(error) if !objects.is_empty() => Err(self.failed("sync", file::PLANNED, error)),
+            Err(error) if !values.is_empty() => Err(self.failed("sync", name, error)),
             _ => Ok(()),
         }
     }

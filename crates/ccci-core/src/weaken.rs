@@ -79,6 +79,8 @@ protections! {
     HolderAgreed,
     /// A guard's teardown script is saved before the CI deletes its workspace.
     SavedTeardown,
+    /// A run's dependencies are taken down from what it had written down.
+    DependencyRecord,
     /// Secrets are masked in all that is said.
     Redaction,
     /// The run's own files are searched for its secrets.

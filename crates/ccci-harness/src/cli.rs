@@ -163,6 +163,9 @@ pub(crate) struct Run {
     /// The version to upgrade from [default: the newest release tag before the ref]
     #[arg(long, value_name = "TAG", env = "VERSION")]
     pub(crate) version_from: Option<String>,
+    /// A variable for the app's env file; in EXTRA_ENV one a line
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment, value_delimiter = '\n', env = "EXTRA_ENV")]
+    pub(crate) env: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) holding: Holding,
     /// Leave the app up for this long after the tests, under the lock
@@ -178,6 +181,16 @@ fn digits(text: &str) -> Result<String, String> {
         "" => Ok("0".to_owned()),
         text if text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
         _ => Err("a pull request's number".to_owned()),
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match text.trim().split_once('=') {
+        // What a CI leaves of an empty list.
+        None if text.trim().is_empty() => Ok((String::new(), String::new())),
+        Some((key, value)) if name(key) => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("NAME=VALUE".to_owned()),
     }
 }
 

@@ -24,7 +24,7 @@ use ccci_core::process::read_limited;
 use ccci_core::rundir::{RunDir, RunDirError};
 use ccci_core::substrate::local::Local;
 use ccci_core::substrate::swarm::Swarm;
-use ccci_core::substrate::{Substrate, SubstrateError};
+use ccci_core::substrate::{Object, Substrate, SubstrateError};
 
 use jiff::Timestamp;
 
@@ -78,9 +78,19 @@ pub(crate) struct App<'run> {
     pub(crate) tree: PathBuf,
     /// Variables for its env file.
     pub(crate) env: BTreeMap<String, String>,
+    /// The file of the run's directory in which stands what will be made of it.
+    pub(crate) record: String,
 }
 
 impl App<'_> {
+    /// Writes down what is about to be made (`[48]`).
+    ///
+    /// # Errors
+    /// Then it must not be made.
+    pub(crate) fn plan(&self, objects: &[Object]) -> Result<(), EngineError> {
+        Ok(self.dir.record(&self.record, objects)?)
+    }
+
     /// The recipe's name: its tree's.
     pub(crate) fn recipe(&self) -> &str {
         self.tree.file_name().and_then(|name| name.to_str()).unwrap_or_default()

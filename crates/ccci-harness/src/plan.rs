@@ -3,12 +3,13 @@
 //! The parts of a run are separate processes, and each may have to go on when the others are gone.
 //! So everything that they need is in the run directory and nothing is in memory alone.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ccci_core::config::{Places, Settings, duration};
 use ccci_core::lock::LockPath;
-use ccci_core::name::{Domain, LockName, NameError};
+use ccci_core::name::{BaseDomain, Domain, LockName, NameError, RecipeName};
 use ccci_core::process::tagged::{self, DOMAIN_VAR, LOCK_VAR, RUN_ID_VAR, Tag};
 use ccci_core::rundir::{RunDir, file};
 use jiff::Timestamp;
@@ -72,6 +73,8 @@ pub(crate) struct RecipeJob {
     pub(crate) base_version: Option<String>,
     /// How it is deployed.
     pub(crate) engine: EngineName,
+    /// Variables for the app's env file, from whoever asked for the run.
+    pub(crate) extra_env: BTreeMap<String, String>,
     /// How long the app stays up after the tests, for a person to look at.
     #[serde(with = "duration::optional")]
     pub(crate) keep: Option<Duration>,
@@ -121,7 +124,7 @@ impl Plan {
     /// # Errors
     /// When the file was written by something else.
     pub(crate) fn lock_path(&self) -> Result<LockPath, NameError> {
-        let base = ccci_core::name::BaseDomain::new(&self.settings.base_domain)?;
+        let base = BaseDomain::new(&self.settings.base_domain)?;
         let name =
             LockName::parse(&self.lock, &base).ok_or_else(|| NameError::Domain(self.lock.clone(), base.to_string()))?;
         Ok(LockPath::new(&self.places.lock_dir, name))
@@ -156,6 +159,13 @@ impl Plan {
     /// The variables that tag this run's processes.
     pub(crate) fn tag_vars(&self) -> [(&'static str, String); 3] {
         [(RUN_ID_VAR, self.run_id.clone()), (DOMAIN_VAR, self.subject()), (LOCK_VAR, self.lock_mark())]
+    }
+
+    /// The domain of an app that this run's own depends on: its own for each app that needs one.
+    pub(crate) fn dependency_domain(&self, recipe: &RecipeName) -> Option<Domain> {
+        let Job::Recipe(job) = &self.job else { return None };
+        let base = BaseDomain::new(&self.settings.base_domain).ok()?;
+        Some(Domain::derive(recipe, &job.pr, &job.domain, &base))
     }
 
     /// Reads the plan of the run whose directory this is.

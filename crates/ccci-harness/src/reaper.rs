@@ -5,6 +5,8 @@
 //! signals are blocked from its first instruction on, so that nothing but its budget ends it. When
 //! the keeper is gone it also does what the keeper would have done last: results, unlink, unlock.
 
+mod dependencies;
+
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -117,20 +119,23 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
                 }
             };
             let substrates = engine::substrate(job.engine, &plan.places);
+            // Its dependencies' locks first, so that nobody reaps one under the app that uses it.
+            let dependencies = if teardown { dependencies::taken(plan, dir) } else { Vec::new() };
             // A record that cannot be read costs what only it knows of; what exists is found all the same.
             let planned = if teardown { dir.planned().unwrap_or_default() } else { Vec::new() };
-            let mut receipt = take_down(
-                &Teardown {
-                    lock,
-                    substrates: &substrates,
-                    domain: &domain,
-                    planned: &planned,
-                    tag: &tag,
-                    grace,
-                    budget,
-                },
-                &mut journal,
-            );
+            let own = Teardown {
+                lock,
+                substrates: &substrates,
+                domain: &domain,
+                planned: &planned,
+                tag: &tag,
+                grace,
+                budget,
+            };
+            let mut receipt = take_down(&own, &mut journal);
+            for dependency in dependencies {
+                dependency.take_down(&own, dir, &mut receipt, &mut journal);
+            }
             if teardown && let Ok(removed) = dir.lines::<Removed>(file::REMOVED) {
                 // A reaper before this one may have died half-way: what it removed is on the receipt too.
                 let before = removed.len().saturating_sub(receipt.removed.len());

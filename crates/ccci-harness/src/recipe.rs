@@ -3,6 +3,7 @@
 //! An unknown key, a wrong type or a file that could never run is an error that names it, because
 //! what is silently dropped is a test that nobody runs (incident `[unknown-key]`).
 
+mod approval;
 mod overlay;
 pub(crate) mod source;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ccci_core::config::{duration, strict};
+use ccci_core::name::RecipeName;
 use serde::Deserialize;
 
 use crate::outcome::{Rung, Tier};
@@ -33,7 +35,32 @@ pub(crate) struct RecipeToml {
     pub(crate) backup: Backup,
     /// Rungs that do not apply, each with the reason.
     pub(crate) not_applicable: BTreeMap<Rung, String>,
+    /// Apps that must be up before this one, in this order.
+    pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) screenshot: Screenshot,
     pub(crate) local: Local,
+}
+
+/// A recipe that this one needs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dependency {
+    pub(crate) recipe: String,
+    /// The version; its newest release where none is given.
+    pub(crate) version: Option<String>,
+}
+
+/// What is photographed at the end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Screenshot {
+    pub(crate) path: String,
+}
+
+impl Default for Screenshot {
+    fn default() -> Self {
+        Self { path: "/".to_owned() }
+    }
 }
 
 /// What a healthy app answers.
@@ -213,7 +240,13 @@ impl Folder {
             );
             ensure!(probe.times > 0, "{file}: readiness probe {}: `times` must be at least 1", number + 1);
         }
-        for path in self.toml.readiness.iter().filter_map(|probe| probe.http.as_ref()).chain([&self.toml.health.path]) {
+        for (number, dependency) in self.toml.dependencies.iter().enumerate() {
+            let name = RecipeName::new(&dependency.recipe).with_context(|| format!("{file}: dependencies"))?;
+            let again = self.toml.dependencies[..number].iter().any(|other| other.recipe == name.as_str());
+            ensure!(!again, "{file}: the dependency `{name}` is there twice");
+        }
+        let others = [&self.toml.health.path, &self.toml.screenshot.path];
+        for path in self.toml.readiness.iter().filter_map(|probe| probe.http.as_ref()).chain(others) {
             ensure!(path.starts_with('/'), "{file}: `{path}` is not a path: it starts with `/`");
         }
         ensure!(!self.toml.health.status.is_empty(), "{file}: health.status names no status");

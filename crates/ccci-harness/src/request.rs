@@ -68,6 +68,7 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         stages,
         base_version: run.version_from.filter(|version| !version.is_empty()),
         engine,
+        extra_env: run.env.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
         keep: run.keep,
     });
     let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));

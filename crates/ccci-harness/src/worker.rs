@@ -4,8 +4,10 @@
 //! reaper at once, wherever it is; so does its ordinary end. The reaper begins by ending what the
 //! worker had started.
 
+pub(crate) mod dependencies;
 mod lint;
 pub(crate) mod pipeline;
+mod screenshot;
 pub(crate) mod stage;
 pub(crate) mod suite;
 
@@ -25,6 +27,7 @@ use crate::event::{Event, WorkerEnd, report};
 use crate::guard;
 use crate::plan::{Job, Plan, RecipeJob};
 use crate::reaper::{self, Mode};
+use dependencies::Dependencies;
 
 /// Runs as the worker. Returns only when it could not become the reaper; the keeper then starts one.
 ///
@@ -59,8 +62,9 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<Ex
 fn work(plan: &Plan, dir: &RunDir, lock: &AppLock) {
     let mut console = Console::of(plan, dir);
     // A bug of ours must still end in a teardown and in an honest report.
+    let mut dependencies = Dependencies::default();
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| match &plan.job {
-        Job::Recipe(job) => pipeline::run(plan, job, dir, lock, &mut console),
+        Job::Recipe(job) => pipeline::run(plan, job, dir, lock, &mut dependencies, &mut console),
         Job::Guard(job) => guard::work(plan, job, dir, &mut console),
     }));
     let end = done.unwrap_or_else(|panic| {
@@ -74,4 +78,6 @@ fn work(plan: &Plan, dir: &RunDir, lock: &AppLock) {
     {
         pipeline::keep_up(plan, *keep, dir, lock, &mut console);
     }
+    // Their locks end here, or where a signal made this process the reaper.
+    drop(dependencies);
 }

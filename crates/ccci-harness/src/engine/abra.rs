@@ -60,16 +60,17 @@ impl AbraEngine {
         super::private_file(&self.swarm.env_path(app), text.as_bytes())
     }
 
-    /// Makes the secrets that the test folder gives a value, because no generator could.
+    /// Makes the secrets that the test folder gives a value, because no generator could; how many. Such a
+    /// value stands in a repository: it is nothing to hide.
     fn insert_given(
         &self,
         lock: &AppLock,
         app: &App<'_>,
         wanted: &[Secret],
         say: &mut Say<'_>,
-    ) -> Result<Vec<String>, EngineError> {
+    ) -> Result<usize, EngineError> {
         let given = &app.folder.toml.secrets;
-        let mut values = Vec::new();
+        let mut made = 0;
         for (secret, value) in wanted.iter().filter_map(|secret| Some((secret, given.get(&secret.name)?))) {
             lock.verify()?;
             let file = secret_file(app, value)
@@ -77,9 +78,9 @@ impl AbraEngine {
             let inserted =
                 self.abra.insert_secret(app.domain.as_str(), &secret.name, &secret.version, file.path(), say);
             inserted.map_err(failed)?;
-            values.push(value.clone());
+            made += 1;
         }
-        Ok(values)
+        Ok(made)
     }
 
     /// Puts the overlay into the recipe's tree, where abra looks for compose files, or takes it out.
@@ -152,13 +153,12 @@ impl Engine for AbraEngine {
         self.write_env(app, &text)?;
 
         let wanted = self.swarm.plan_secrets(app, &text)?;
-        let mut values = self.insert_given(lock, app, &wanted, say)?;
-        if wanted.len() > values.len() {
-            lock.verify()?;
-            let generated = self.abra.generate_secrets(app.domain.as_str(), say).map_err(failed)?;
-            values.extend(generated.into_iter().map(|secret| secret.value));
+        if wanted.len() == self.insert_given(lock, app, &wanted, say)? {
+            return Ok(Vec::new());
         }
-        Ok(values)
+        lock.verify()?;
+        let generated = self.abra.generate_secrets(app.domain.as_str(), say).map_err(failed)?;
+        Ok(generated.into_iter().map(|secret| secret.value).collect())
     }
 
     fn deploy(

@@ -143,7 +143,7 @@ impl Engine for LocalEngine {
             objects.extend(service.volumes.iter().map(|volume| planned(Kind::Volume, volume)));
             objects.extend(service.secrets.iter().map(|secret| planned(Kind::Secret, secret)));
         }
-        app.dir.plan(&objects)?;
+        app.plan(&objects)?;
         lock.verify()?;
         let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
         super::private_file(&paths.env, shape::env_text(&sample, app).as_bytes())?;
@@ -157,11 +157,11 @@ impl Engine for LocalEngine {
                     .map_err(|error| host("create volume", volume, &error))?;
             }
             for secret in &service.secrets {
-                let fixed = app.folder.toml.secrets.get(secret).cloned().map(Ok);
-                let value = fixed.unwrap_or_else(|| super::generate(SECRET_LENGTH));
+                let given = app.folder.toml.secrets.get(secret);
+                let value = given.map_or_else(|| super::generate(SECRET_LENGTH), |given| Ok(given.clone()));
                 let value = value.map_err(|error| host("generate secret", secret, &error))?;
                 super::private_file(&paths.secrets.join(secret), value.as_bytes())?;
-                values.push(value);
+                values.extend(Some(value).filter(|_| given.is_none()));
             }
         }
         Ok(values)

@@ -10,7 +10,6 @@ use anyhow::Context;
 use ccci_core::process::{ProcessError, git, wait_ready};
 
 use crate::console::Console;
-use crate::plan::RecipeJob;
 
 /// How often a fetch is tried when the network fails.
 const TRIES: u32 = 3;
@@ -65,15 +64,9 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub(crate) fn fetch(
-        job: &RecipeJob,
-        staged: &Path,
-        tree: &Path,
-        console: &mut Console,
-    ) -> Result<Self, SourceError> {
-        let from = if job.skip_fetch { staged.display().to_string() } else { job.src.clone() };
-        clone(&from, tree, console)?;
-        let wanted = if job.git_ref.is_empty() { "HEAD" } else { &job.git_ref };
+    pub(crate) fn fetch(from: &str, wanted: &str, tree: &Path, console: &mut Console) -> Result<Self, SourceError> {
+        clone(from, tree, console)?;
+        let wanted = if wanted.is_empty() { "HEAD" } else { wanted };
         let commit = resolve(tree, wanted).ok_or_else(|| {
             SourceError::NoSuch(format!(
                 "{from} has no commit, branch or tag `{wanted}`; is it pushed, and spelled so?"
@@ -82,6 +75,28 @@ impl Source {
         let source = Self { head: Release::at(tree, commit), tree: tree.to_owned() };
         source.checkout(&source.head)?;
         Ok(source)
+    }
+
+    /// The newest release, or the main branch of a recipe that has none.
+    ///
+    /// # Errors
+    /// [`SourceError::Host`].
+    pub(crate) fn newest(self) -> Result<Self, SourceError> {
+        let newest = self.releases()?.into_iter().find_map(|tag| Some((resolve(&self.tree, &tag)?, tag)));
+        let Some((commit, tag)) = newest else { return Ok(self) };
+        let source = Self { head: Release::new(&self.tree, commit, tag), ..self };
+        source.checkout(&source.head)?;
+        Ok(source)
+    }
+
+    /// The tags that lead to the head, newest first.
+    fn releases(&self) -> Result<Vec<String>, SourceError> {
+        let tags = git(&self.tree)
+            .args(["tag", "--merged", &self.head.commit, "--sort=-version:refname", "--sort=-creatordate"])
+            .capture()
+            .run_ok(&mut |_| {})
+            .map_err(|error| SourceError::Host(error.to_string()))?;
+        Ok(String::from_utf8_lossy(&tags.stdout).lines().map(str::to_owned).collect())
     }
 
     /// Puts a release's files into the tree.
@@ -105,16 +120,10 @@ impl Source {
                 .ok_or_else(|| SourceError::NoSuch(format!("the recipe has no version `{version}` to upgrade from")))?;
             return Ok(Ok(Release::new(&self.tree, commit, version.to_owned())));
         }
-        // Newest first among the tags that lead to the head, the head's own commit left out.
-        let tags = git(&self.tree)
-            .args(["tag", "--merged", &self.head.commit, "--sort=-version:refname", "--sort=-creatordate"])
-            .capture()
-            .run_ok(&mut |_| {})
-            .map_err(|error| SourceError::Host(error.to_string()))?;
-        for tag in String::from_utf8_lossy(&tags.stdout).lines() {
-            match resolve(&self.tree, tag) {
+        for tag in self.releases()? {
+            match resolve(&self.tree, &tag) {
                 Some(commit) if commit != self.head.commit => {
-                    return Ok(Ok(Release::new(&self.tree, commit, tag.to_owned())));
+                    return Ok(Ok(Release::new(&self.tree, commit, tag)));
                 }
                 _ => {}
             }

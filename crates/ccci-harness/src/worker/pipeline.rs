@@ -5,12 +5,13 @@ use std::time::Duration;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::{Job as Process, wait_ready};
-use ccci_core::rundir::RunDir;
+use ccci_core::rundir::{RunDir, file};
 
-use super::lint;
+use super::dependencies::{Dependencies, Provider};
 use super::stage::Stages;
+use super::{lint, screenshot};
 use crate::console::Console;
-use crate::engine::{self, App, EngineError};
+use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
 use crate::outcome::Tier;
 use crate::plan::{Plan, RecipeJob};
@@ -38,11 +39,18 @@ impl From<SourceError> for Stop {
 }
 
 /// Goes through the whole run; whatever happens, the caller becomes the reaper.
-pub(super) fn run(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: &mut Console) -> WorkerEnd {
-    let end = match through(plan, job, dir, lock, console) {
+pub(super) fn run(
+    plan: &Plan,
+    job: &RecipeJob,
+    dir: &RunDir,
+    lock: &AppLock,
+    up: &mut Dependencies,
+    console: &mut Console,
+) -> WorkerEnd {
+    let end = match through(plan, job, dir, lock, up, console) {
         Ok(()) => WorkerEnd::Finished,
         Err(Stop::Usage(message)) => WorkerEnd::Usage { message },
-        Err(Stop::Host(message)) => WorkerEnd::Host { message },
+        Err(Stop::Host(message)) => WorkerEnd::Host { message: console.clean(&message) },
     };
     if let WorkerEnd::Usage { message } | WorkerEnd::Host { message } = &end {
         console.say(&format!("!! {message}"));
@@ -50,19 +58,22 @@ pub(super) fn run(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, co
     end
 }
 
-fn through(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: &mut Console) -> Result<(), Stop> {
+fn through(
+    plan: &Plan,
+    job: &RecipeJob,
+    dir: &RunDir,
+    lock: &AppLock,
+    up: &mut Dependencies,
+    console: &mut Console,
+) -> Result<(), Stop> {
     let mut phases = Phases { dir, lock };
     phases.begin("fetch");
     let abra =
         AbraDir::make(plan, dir).map_err(|error| Stop::Host(format!("cannot make the per-run ABRA_DIR: {error}")))?;
-    let source = Source::fetch(
-        job,
-        &plan.places.abra_dir.join("recipes").join(&job.recipe),
-        &abra.recipe(&job.recipe),
-        console,
-    )?;
-    let folder = Folder::snapshot(&job.tests, &dir.join("tests")).map_err(|error| Stop::Usage(format!("{error:#}")))?;
-    preflight(&folder)?;
+    let staged = plan.places.abra_dir.join("recipes").join(&job.recipe).display().to_string();
+    let from = if job.skip_fetch { &staged } else { &job.src };
+    let source = Source::fetch(from, &job.git_ref, &abra.recipe(&job.recipe), console)?;
+    let folder = test_folder(plan, job, dir, &source, console)?;
     let base = base(job, &folder, &source)?;
     report(
         dir,
@@ -78,20 +89,53 @@ fn through(plan: &Plan, job: &RecipeJob, dir: &RunDir, lock: &AppLock, console: 
     report(dir, Event::Lint { outcome: linted });
 
     let domain = plan.domain().ok_or_else(|| Stop::Usage(format!("{} is not a domain of this host", job.domain)))?;
-    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned(), env: folder.toml.env.clone() };
     let engine = engine::named(job.engine, plan, dir)?;
+    let needed = &folder.toml.dependencies;
+    if !needed.is_empty() {
+        phases.begin("dependencies");
+        let provider = Provider { plan, job, dir, abra: &abra, engine: engine.as_ref(), lock };
+        let provided = provider.provide(needed, up, console);
+        provided.inspect_err(|_| search_for_secrets(dir, &up.secrets))?;
+    }
+    let own = folder.toml.env.clone().into_iter().chain(job.extra_env.clone()).collect();
+    let env = shape::fill(&own, domain.as_str(), &up.domains).map_err(Stop::Usage)?;
+    let record = file::PLANNED.to_owned();
+    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned(), env, record };
     let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
     let done = stages.all(&mut phases, &source, base);
-    let secrets = stages.secrets();
-    stages.count_deploys();
-    search_for_secrets(dir, &secrets);
-    if job.keep.is_some()
-        && let Some(target) = engine.target(&app)
+    let secrets = [stages.secrets(), up.secrets.clone()].concat();
+    stages.count_deploys(needed.len());
+    let target = engine.target(&app);
+    if let Some(target) = &target
+        && done.is_ok()
     {
+        phases.begin("screenshot");
+        screenshot::take(target, &folder.toml.screenshot.path, dir, console);
+    }
+    search_for_secrets(dir, &secrets);
+    if let Some(target) = target.filter(|_| job.keep.is_some()) {
         console.say(&format!("== {} answers at {} (Host: {}) ==", job.recipe, target.base_url(), job.domain));
     }
     done?;
     Ok(())
+}
+
+/// The test folder, judged, with those of the recipe's own tests that the operator has approved.
+fn test_folder(
+    plan: &Plan,
+    job: &RecipeJob,
+    dir: &RunDir,
+    source: &Source,
+    console: &mut Console,
+) -> Result<Folder, Stop> {
+    let usage = |error: anyhow::Error| Stop::Usage(format!("{error:#}"));
+    let mut folder = Folder::snapshot(&job.tests, &dir.join("tests")).map_err(usage)?;
+    for declined in folder.admit(source.tree(), &plan.settings.approved_tests).map_err(usage)? {
+        console.say(&format!("== not run: {declined} =="));
+        report(dir, Event::Note { text: format!("not run: {declined}") });
+    }
+    preflight(&folder)?;
+    Ok(folder)
 }
 
 /// Leaves the app up for a person to look at. Its tests have spoken: whatever ends this does not
@@ -128,7 +172,7 @@ impl Phases<'_> {
 }
 
 /// The run's own `ABRA_DIR`: servers and catalogue are the host's, recipes are its own.
-struct AbraDir(std::path::PathBuf);
+pub(super) struct AbraDir(std::path::PathBuf);
 
 impl AbraDir {
     fn make(plan: &Plan, dir: &RunDir) -> std::io::Result<Self> {
@@ -140,7 +184,8 @@ impl AbraDir {
         Ok(Self(own))
     }
 
-    fn recipe(&self, name: &str) -> std::path::PathBuf {
+    /// Where a recipe's tree is.
+    pub(super) fn recipe(&self, name: &str) -> std::path::PathBuf {
         self.0.join("recipes").join(name)
     }
 }

@@ -17,7 +17,7 @@ use crate::event::{Event, millis, report};
 use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{Plan, RecipeJob};
 use crate::recipe::source::{Release, Source};
-pub(super) use around::to_log;
+pub(super) use around::{count_deploy, to_log};
 
 /// The tiers of one run.
 pub(super) struct Stages<'run> {
@@ -182,7 +182,7 @@ impl<'run> Stages<'run> {
     }
 
     fn report_test(&mut self, tier: Tier, test: &TestResult) {
-        let outcome = test.outcome.clone().cleaned(|text| self.console.clean(text));
+        let outcome = test.outcome.clone();
         let reason = if outcome.reason().is_empty() { String::new() } else { format!(" — {}", outcome.reason()) };
         self.console.say(&format!("   {:5} {} ({} ms){reason}", outcome.word(), test.name, test.milliseconds));
         report(self.app.dir, Event::Test { tier, name: test.name.clone(), outcome, milliseconds: test.milliseconds });
@@ -205,6 +205,8 @@ impl<'run> Stages<'run> {
             let env = self.env();
             let result = suite::run(test, self.app.folder, &env, log, self.console)
                 .map_err(|error| Stop::Host(error.to_string()))?;
+            // Its last words are in the tier's reason too, and that in every file of results.
+            let result = TestResult { outcome: result.outcome.cleaned(|text| self.console.clean(text)), ..result };
             self.report_test(tier, &result);
             results.push(result);
         }

@@ -9,7 +9,7 @@ use ccci_core::weaken::{self, Protection};
 
 use super::Stages;
 use crate::console::Console;
-use crate::engine::EngineError;
+use crate::engine::{App, EngineError};
 use crate::event::{Event, report};
 
 /// The state files of a run, and the variables that name them.
@@ -45,7 +45,7 @@ impl Stages<'_> {
         let mut env: BTreeMap<String, String> =
             self.plan.tag_vars().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         for (key, file) in STATE_FILES {
-            env.insert(key.to_owned(), self.state_file(file).display().to_string());
+            env.insert(key.to_owned(), state_file(self.app, file).display().to_string());
         }
         env.insert("ABRA_DIR".to_owned(), self.app.dir.join("abra").display().to_string());
         env.insert("CCCI_RECIPE".to_owned(), self.job.recipe.clone());
@@ -60,32 +60,30 @@ impl Stages<'_> {
         env
     }
 
-    fn state_file(&self, name: &str) -> PathBuf {
-        // [CONC-A1]: state that was keyed by domain was shared by two runs of it.
-        if weaken::on(Protection::StatePerRun) {
-            self.app.dir.join(name)
-        } else {
-            std::env::temp_dir().join(format!("cc-ci-{name}-{}", self.app.domain))
-        }
-    }
-
-    pub(super) fn count_deploy(&self) -> Result<(), EngineError> {
-        let path = self.state_file("deploys");
-        let counted = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| writeln!(file, "{}", self.app.domain));
-        counted.map_err(|error| EngineError::Host(format!("cannot count a deploy in {}: {error}", path.display())))
-    }
-
-    /// DG4.1: as many real deploys as were meant.
-    pub(in crate::worker) fn count_deploys(&mut self) {
-        let text = std::fs::read_to_string(self.state_file("deploys")).unwrap_or_default();
-        let (counted, expected) = (text.lines().count(), 1);
+    /// DG4.1: as many real deploys as were meant: the app's own, and one of each dependency.
+    pub(in crate::worker) fn count_deploys(&mut self, dependencies: usize) {
+        let text = std::fs::read_to_string(state_file(self.app, "deploys")).unwrap_or_default();
+        let (counted, expected) = (text.lines().count(), 1 + dependencies);
         self.console.say(&format!("deploy-count = {counted} (expect {expected})"));
         report(self.app.dir, Event::Deploys { counted, expected });
     }
+}
+
+fn state_file(app: &App<'_>, name: &str) -> PathBuf {
+    // [CONC-A1]: state that was keyed by domain was shared by two runs of it.
+    if weaken::on(Protection::StatePerRun) {
+        app.dir.join(name)
+    } else {
+        std::env::temp_dir().join(format!("cc-ci-{name}-{}", app.domain))
+    }
+}
+
+/// Counts a real deploy.
+pub(in crate::worker) fn count_deploy(app: &App<'_>) -> Result<(), EngineError> {
+    let path = state_file(app, "deploys");
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+    let counted = file.and_then(|mut file| writeln!(file, "{}", app.domain));
+    counted.map_err(|error| EngineError::Host(format!("cannot count a deploy in {}: {error}", path.display())))
 }
 
 /// Runs a job into a log and, indented, to the console; redacted in both.

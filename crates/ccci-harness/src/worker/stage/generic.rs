@@ -25,7 +25,7 @@ impl Stages<'_> {
         let begun = Deadline::after(std::time::Duration::ZERO);
         let outcome = match check(self) {
             Ok(()) => Outcome::Pass,
-            Err(EngineError::Recipe(reason)) => Outcome::fail(reason),
+            Err(EngineError::Recipe(reason)) => Outcome::fail(self.console.clean(&reason)),
             Err(host @ EngineError::Host(_)) => return Err(host),
         };
         let test = TestResult { name: format!("generic/{name}"), outcome, milliseconds: millis(begun.elapsed()) };
@@ -86,6 +86,7 @@ impl Stages<'_> {
             Ok(()) => Ok(Outcome::Pass),
             Err(EngineError::Host(message)) => Err(Stop::Host(message)),
             Err(EngineError::Recipe(reason)) => {
+                let reason = self.console.clean(&reason);
                 let name = "generic/still-up".to_owned();
                 let outcome = Outcome::fail(reason.clone());
                 self.report_test(tier, &TestResult { name, outcome, milliseconds: millis(begun.elapsed()) });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::suite::TestResult;
-use super::Stages;
+use super::{Stages, count_deploy};
 use crate::engine::{Archive, Deployment, EngineError, Role};
 use crate::outcome::Tier;
 use crate::recipe::source::{Release, Source};
@@ -23,7 +23,7 @@ impl Stages<'_> {
         }
         self.hook("pre_install")?;
         self.console.say(&format!("   deploying {} (commit {:.12})", release.version, release.commit));
-        self.count_deploy()?;
+        count_deploy(app)?;
         let head = *release == source.head;
         let deployment = Deployment {
             release,

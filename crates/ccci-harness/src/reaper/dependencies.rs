@@ -1,0 +1,70 @@
+//! The dependencies of a run, taken down after the app that used them, from the run's record.
+
+use ccci_core::lock::{AppLock, LockError, LockPath};
+use ccci_core::name::{Domain, LockName, RecipeName};
+use ccci_core::rundir::{RunDir, file};
+use ccci_core::teardown::{Receipt, Removed, Residue, Teardown, take_down};
+use ccci_core::weaken::{self, Protection};
+
+use crate::plan::Plan;
+use crate::worker::dependencies::{Record, take_within};
+
+/// A dependency that the run had written down.
+pub(super) struct Dependency {
+    record: Record,
+    domain: Domain,
+    lock: Result<AppLock, LockError>,
+}
+
+/// What the run had written down, each with its lock: free since the worker became the reaper or died,
+/// but for a janitor that was faster.
+pub(super) fn taken(plan: &Plan, dir: &RunDir) -> Vec<Dependency> {
+    let records: Vec<Record> = dir.lines(file::DEPENDENCIES).unwrap_or_else(|error| {
+        tracing::error!(%error, "the record of dependencies cannot be read: what it names is the janitor's");
+        Vec::new()
+    });
+    let mine = |record: Record| {
+        // The record is in a directory that tests write to: only a name that this run itself would give.
+        let domain = plan.dependency_domain(&RecipeName::new(&record.recipe).ok()?)?;
+        if domain.as_str() != record.domain {
+            tracing::error!(domain = record.domain, "no dependency of this run: left alone");
+            return None;
+        }
+        let at = LockPath::new(&plan.places.lock_dir, LockName::App(domain.clone()));
+        let lock = take_within(&at, plan.settings.teardown_budget);
+        Some(Dependency { record, domain, lock })
+    };
+    records.into_iter().rev().filter(|_| weaken::on(Protection::DependencyRecord)).filter_map(mine).collect()
+}
+
+impl Dependency {
+    /// Takes it down as the run's own app was, on the same receipt.
+    pub(super) fn take_down(
+        self,
+        own: &Teardown<'_>,
+        dir: &RunDir,
+        receipt: &mut Receipt,
+        journal: &mut dyn FnMut(&Removed),
+    ) {
+        let lock = match self.lock {
+            Ok(lock) => lock,
+            Err(error) => {
+                receipt.residue.push(Residue { what: self.domain.to_string(), why: error.to_string() });
+                return;
+            }
+        };
+        let planned = dir.lines(&self.record.planned()).unwrap_or_default();
+        let teardown = Teardown { lock: &lock, domain: &self.domain, planned: &planned, ..*own };
+        let done = take_down(&teardown, journal);
+        let clean = done.is_clean();
+        receipt.removed.extend(done.removed);
+        receipt.processes.extend(done.processes);
+        receipt.residue.extend(done.residue);
+        receipt.verified &= done.verified;
+        receipt.milliseconds += done.milliseconds;
+        // One that is not clean keeps its lock file, as a pointer for whoever comes next.
+        if clean && let Err(error) = lock.release() {
+            tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
+        }
+    }
+}
