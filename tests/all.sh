@@ -8,6 +8,10 @@ step() { printf '\n== %s (+%ds)\n' "$*" "$SECONDS"; }
 
 step "tools"
 tests/tools.sh
+tests/abra/get.sh target/tools
+if [ -x target/tools/abra ]; then
+  export CCCI_TEST_ABRA=$PWD/target/tools/abra
+fi
 
 step "lint"
 # nixfmt, statix and deadnix come with Nix; without it their part is left out, and said to be.

@@ -194,7 +194,9 @@ fn linter(host: &Host, prints: &str) {
 fn the_lint_rung_is_the_tables_word_and_never_a_pass_without_one() {
     let host = Host::new();
     let rung = || host.run().args(["--stages", "install"]).end().expect_clean(0).results()["rungs"]["lint"].clone();
-    assert_eq!(rung()["outcome"], "unver", "no abra");
+    if ccci_core::abra::Abra::installed().is_none() {
+        assert_eq!(rung()["outcome"], "unver", "no abra");
+    }
     linter(&host, "│ R001 │ x │ error │ ✅ │ - │ y │");
     assert_eq!(rung()["outcome"], "pass");
     linter(&host, "│ R001 │ x │ error │ ❌ │ - │ y │\nWARN critical errors present");

@@ -10,7 +10,6 @@
 mod secrets;
 pub mod table;
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -75,7 +74,6 @@ pub enum How<'version> {
 pub struct Abra {
     program: PathBuf,
     dir: PathBuf,
-    env: Vec<(OsString, OsString)>,
 }
 
 impl Abra {
@@ -88,14 +86,7 @@ impl Abra {
     /// This abra, at work in this `ABRA_DIR`.
     #[must_use]
     pub const fn new(program: PathBuf, dir: PathBuf) -> Self {
-        Self { program, dir, env: Vec::new() }
-    }
-
-    /// With a variable more in its environment.
-    #[must_use]
-    pub fn env(mut self, key: &str, value: &str) -> Self {
-        self.env.push((key.into(), value.into()));
-        self
+        Self { program, dir }
     }
 
     fn call(&self, words: &[&str], limit: Duration) -> Job {
@@ -103,7 +94,6 @@ impl Abra {
             .args(words)
             .args(["-n"])
             .env([("NO_COLOR", "1")])
-            .env(self.env.iter().map(|(key, value)| (key, value)))
             .env([("ABRA_DIR", &self.dir)])
             .timeout(limit)
     }
@@ -111,20 +101,6 @@ impl Abra {
     /// A call that touches a recipe.
     fn offline(&self, words: &[&str], limit: Duration) -> Job {
         self.call(words, limit).args(["-C", "-o"])
-    }
-
-    /// Which abra it is.
-    ///
-    /// # Errors
-    /// [`AbraError`].
-    pub fn version(&self) -> Result<String, AbraError> {
-        let mut said = Vec::new();
-        Job::new(&self.program)
-            .args(["--version"])
-            .env([("ABRA_DIR", &self.dir)])
-            .timeout(QUICK)
-            .run_ok(&mut |line| said.push(line.to_owned()))?;
-        Ok(said.into_iter().find(|line| !line.trim().is_empty()).unwrap_or_default())
     }
 
     /// Makes the env file of a new app. It may leave the recipe's tree at another commit.

@@ -65,6 +65,12 @@ pub(crate) fn all(places: &Places) -> Vec<Finding> {
         tool("git", &["--version"], "install git", Level::Fail),
         tool("python3", &["-m", "pytest", "--version"], "install pytest, if a recipe has test_*.py", Level::Warn),
     ];
+    findings.push(tool(
+        "abra",
+        &["--version"],
+        "install it for the abra engine; the swarm engine needs none",
+        Level::Warn,
+    ));
     findings.extend(disk(existing(&places.runs_dir)).map(|seen| space("disk of the run directories", &seen)));
     findings.extend(docker());
     findings

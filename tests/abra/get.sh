@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs the real abra into DIR by the Go client, at the version that docs/abra.md speaks of. Where it
+# cannot be had, says so loudly and ends well: the tests then run on the stand-in.
+#
+#   tests/abra/get.sh DIR
+set -euo pipefail
+
+version=v0.13.0-beta
+dir=$(mkdir -p "${1:?usage: get.sh DIR}" && readlink -f "$1")
+
+loud() {
+  printf '\n== NOT TESTED ON THE REAL ABRA: %s\n== the tests of the abra engine run on the stand-in tests/abra/abra, which is not abra\n\n' "$*"
+}
+
+if [[ -x $dir/abra ]]; then
+  "$dir/abra" --version
+elif ! command -v go >/dev/null; then
+  loud "there is no go to install it with"
+elif ! said=$(GOBIN=$dir timeout 300 go install "coopcloud.tech/abra/cmd/abra@$version" 2>&1); then
+  loud "go install coopcloud.tech/abra/cmd/abra@$version: ${said##*$'\n'}"
+else
+  "$dir/abra" --version
+fi
