@@ -19,7 +19,8 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         results.version.as_deref().unwrap_or("?")
     ));
     if let Some(reason) = &results.reason {
-        lines.push(format!("reason: {reason}"));
+        // A service's last lines stay together, below what they are the reason of.
+        lines.push(format!("reason: {}", reason.replace('\n', "\n        ")));
     }
     for (rung, outcome) in &results.rungs {
         let why =
@@ -45,9 +46,18 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         Some(receipt) => format!("teardown: NOT CLEAN, {} left behind", objects(receipt.residue.len())),
         None => "teardown: nothing was deployed, or there is no receipt".to_owned(),
     });
-    lines.push(format!("level={}", results.level));
+    lines.push(format!("level={}{}", results.level, change(results)));
     lines.push(format!("results: {}", dir.join("results.json").display()));
+    lines.push(format!("page: {}", dir.join("summary.html").display()));
     lines
+}
+
+/// What the level is against the last time.
+fn change(results: &Results) -> String {
+    results.previous.as_ref().filter(|before| before.level != results.level).map_or_else(String::new, |before| {
+        let way = if results.level > before.level { "up" } else { "DOWN" };
+        format!(" ({way} from {} in run {})", before.level, before.run_id)
+    })
 }
 
 fn objects(number: usize) -> String {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ccci_core::config::duration::brief;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::process::{Finished, Job as Process};
@@ -131,7 +133,7 @@ impl<'run> Stages<'run> {
         }
         phases.begin(&tier.to_string());
         self.console.say(&format!("-- {tier}"));
-        let begun = Deadline::after(std::time::Duration::ZERO);
+        let begun = Deadline::after(Duration::ZERO);
         let outcome = match steps(self) {
             Ok(generic) => {
                 let own = self.run_tests(tier)?;
@@ -140,7 +142,7 @@ impl<'run> Stages<'run> {
                     other => other,
                 }
             }
-            Err(EngineError::Recipe(reason)) => Outcome::fail(reason),
+            Err(EngineError::Recipe(reason)) => Outcome::fail(self.console.clean(&reason)),
             Err(EngineError::Host(message)) => {
                 report(self.app.dir, Event::Stage { tier, outcome: Outcome::unverified(&message), milliseconds: 0 });
                 return Err(Stop::Host(message));
@@ -148,7 +150,12 @@ impl<'run> Stages<'run> {
         };
         let milliseconds = millis(begun.elapsed());
         match &outcome {
-            Outcome::Pass => self.console.say(&format!("-- {tier}: pass ({milliseconds} ms)")),
+            Outcome::Pass => {
+                let took = brief(begun.elapsed());
+                let usual = self.plan.expected.phase(&tier.to_string());
+                let usual = usual.map_or_else(String::new, |usual| format!(", usually {}", brief(usual)));
+                self.console.say(&format!("-- {tier}: pass ({took}{usual})"));
+            }
             other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.reason())),
         }
         report(self.app.dir, Event::Stage { tier, outcome: outcome.clone(), milliseconds });
@@ -158,11 +165,13 @@ impl<'run> Stages<'run> {
     /// A service that dies a moment after it was seen running, and that no test asks, is found here. What
     /// the tests took counts: a tier of some length costs nothing more.
     fn still_up(&mut self, tier: Tier) -> Result<Outcome, Stop> {
-        let begun = Deadline::after(std::time::Duration::ZERO);
+        let begun = Deadline::after(Duration::ZERO);
+        self.step("stay up");
         match converge::stayed(self.engine, self.lock, self.app) {
             Ok(()) => Ok(Outcome::Pass),
             Err(EngineError::Host(message)) => Err(Stop::Host(message)),
             Err(EngineError::Recipe(reason)) => {
+                let reason = self.console.clean(&reason);
                 let name = "generic/still-up".to_owned();
                 let outcome = Outcome::fail(reason.clone());
                 self.report_test(tier, &TestResult { name, outcome, milliseconds: millis(begun.elapsed()) });
@@ -187,10 +196,16 @@ impl<'run> Stages<'run> {
         Outcome::Pass
     }
 
+    /// A step of the tier begins.
+    fn step(&self, name: &str) {
+        report(self.app.dir, Event::Step { name: name.to_owned() });
+    }
+
     fn report_test(&mut self, tier: Tier, test: &TestResult) {
         let outcome = test.outcome.clone();
         let reason = if outcome.reason().is_empty() { String::new() } else { format!(" — {}", outcome.reason()) };
-        self.console.say(&format!("   {:5} {} ({} ms){reason}", outcome.word(), test.name, test.milliseconds));
+        let took = brief(Duration::from_millis(test.milliseconds));
+        self.console.say(&format!("   {:5} {} ({took}){reason}", outcome.word(), test.name));
         report(self.app.dir, Event::Test { tier, name: test.name.clone(), outcome, milliseconds: test.milliseconds });
     }
 
@@ -201,10 +216,10 @@ impl<'run> Stages<'run> {
         name: &str,
         check: &mut dyn FnMut(&mut Self) -> Result<(), EngineError>,
     ) -> Result<TestResult, EngineError> {
-        let begun = Deadline::after(std::time::Duration::ZERO);
+        let begun = Deadline::after(Duration::ZERO);
         let outcome = match check(self) {
             Ok(()) => Outcome::Pass,
-            Err(EngineError::Recipe(reason)) => Outcome::fail(reason),
+            Err(EngineError::Recipe(reason)) => Outcome::fail(self.console.clean(&reason)),
             Err(host @ EngineError::Host(_)) => return Err(host),
         };
         let test = TestResult { name: format!("generic/{name}"), outcome, milliseconds: millis(begun.elapsed()) };
@@ -219,6 +234,7 @@ impl<'run> Stages<'run> {
     fn run_tests(&mut self, tier: Tier) -> Result<Vec<TestResult>, Stop> {
         let mut results = Vec::new();
         for test in self.app.folder.tests(tier) {
+            self.step(&format!("test {}", test.name));
             let log = self.log_file(&test.name)?;
             let env = self.env();
             let result = suite::run(test, self.app.folder, &env, log, self.console)
@@ -238,6 +254,7 @@ impl<'run> Stages<'run> {
         self.hook("pre_install")?;
         self.console.say(&format!("   deploying {} (commit {:.12})", release.version, release.commit));
         self.count_deploy()?;
+        self.step("deploy");
         self.engine.deploy(self.lock, self.app, release, &NO_VARS)?;
         let mut tests = self.assert_up(Tier::Install)?;
         self.hook("install_steps")?;
@@ -253,6 +270,7 @@ impl<'run> Stages<'run> {
             from.version, source.head.version, source.head.commit
         ));
         let before = self.engine.observe(self.lock, self.app)?.commit;
+        self.step("deploy");
         self.engine.deploy(self.lock, self.app, &source.head, &self.app.folder.toml.upgrade.env)?;
         let mut tests = self.assert_up(Tier::Upgrade)?;
         tests.extend(self.assert_commit(Tier::Upgrade, &source.head, before.as_deref())?);
@@ -267,6 +285,7 @@ impl<'run> Stages<'run> {
         let mut tests = Vec::new();
         for attempt in 1..=BACKUP_TRIES {
             self.hook("pre_backup")?;
+            self.step("save");
             let archive = self.engine.backup(self.lock, self.app, &dir)?;
             let verified = match self.hook("backup_verify") {
                 Ok(()) => {
@@ -290,6 +309,7 @@ impl<'run> Stages<'run> {
         let Some(archive) = self.archive.take() else {
             return Err(EngineError::Recipe("there is no backup".to_owned()));
         };
+        self.step("put back");
         self.engine.restore(self.lock, self.app, &archive)?;
         self.assert_up(Tier::Restore)
     }
@@ -297,10 +317,12 @@ impl<'run> Stages<'run> {
     /// Converged, then healthy: HTTP with the right Host, then the readiness probes.
     fn assert_up(&mut self, tier: Tier) -> Result<Vec<TestResult>, EngineError> {
         let timeouts = self.app.folder.toml.timeouts.clone();
+        self.step("converge");
         let mut tests = vec![self.assert(tier, "converged", &mut |stages| {
             converge::settled(stages.engine, stages.lock, stages.app, timeouts.deploy)
         })?];
         if let Some(target) = self.engine.target(self.app) {
+            self.step("health");
             tests.push(self.assert(tier, "healthy", &mut |stages| {
                 converge::healthy(stages.engine, stages.lock, stages.app, &target, timeouts.http)
             })?);
@@ -333,6 +355,7 @@ impl<'run> Stages<'run> {
     /// Runs a hook, if the test folder has it.
     fn hook(&mut self, name: &str) -> Result<(), EngineError> {
         let Some(path) = self.app.folder.hook(name) else { return Ok(()) };
+        self.step(&format!("hook {name}"));
         self.console.say(&format!("   hook {name}"));
         let log = self.log_file(&format!("hooks/{name}"))?;
         let hook =
