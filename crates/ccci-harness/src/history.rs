@@ -35,9 +35,7 @@ impl Past {
     /// The last run of the same recipe that tells of a level, if this one does too.
     pub(crate) fn before(results: &Results, runs_dir: &Path) -> Option<Previous> {
         let same = |past: &Self| {
-            past.results.tells_level()
-                && past.results.recipe == results.recipe
-                && past.results.run_id != results.run_id
+            past.results.tells_level() && past.results.recipe == results.recipe && past.results.run_id != results.run_id
         };
         let mut earlier = runs(runs_dir).ok()?.take(AT_MOST);
         let before = earlier.find(same).filter(|_| results.tells_level())?;

@@ -50,6 +50,8 @@ pub(crate) struct Results {
     #[serde(default)]
     pub(crate) previous: Option<Previous>,
     pub(crate) rungs: BTreeMap<Rung, Outcome>,
+    /// The stages that were asked for.
+    pub(crate) asked: Vec<Tier>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) phases: Vec<Phase>,
     pub(crate) deploy_count: Option<DeployCount>,
@@ -62,9 +64,10 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Whether the level says something of the recipe: the tests have spoken.
+    /// Whether the level says something of the recipe: all tests were asked for, and have spoken.
     pub(crate) const fn tells_level(&self) -> bool {
-        matches!(self.verdict, Verdict::Green | Verdict::Red)
+        let spoken = matches!(self.verdict, Verdict::Green | Verdict::Red);
+        spoken && self.asked.len() == Tier::ALL.len()
     }
 }
 
@@ -193,6 +196,10 @@ pub(crate) fn assemble(
         story.stages.iter().map(|stage| (stage.tier, stage.outcome.clone())).collect();
     let rungs = rungs(&stage_outcomes, story.lint.as_ref());
     let (verdict, reason) = judge(facts, &story, receipt.as_ref());
+    let asked = match &plan.job {
+        Job::Recipe(job) => job.stages.clone(),
+        Job::Guard(_) => Vec::new(),
+    };
     let (recipe, pr, git_ref, engine, domain) = match &plan.job {
         Job::Recipe(job) => {
             (job.recipe.clone(), job.pr.clone(), job.git_ref.clone(), job.engine.to_string(), job.domain.clone())
@@ -217,6 +224,7 @@ pub(crate) fn assemble(
         level: level(&rungs),
         previous: None,
         rungs,
+        asked,
         stages: story.stages,
         phases: story.phases,
         deploy_count: story.deploys,
