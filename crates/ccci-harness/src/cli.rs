@@ -34,6 +34,15 @@ Examples:
 Takes no lock and asks no run: the kernel says who holds and who waits. Exits 69 where something could
 not be looked at, so that \"could not look\" is never taken for \"nothing is left\".";
 
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  cc-ci-run report --site /var/www/ci
+  cc-ci-run report --site ./site && xdg-open ./site/index.html
+
+A page for the host, one for each recipe with its badge, one for each run with timeline, tests, receipt
+and logs. No script and no build step; it works from a folder. The folder is replaced as a whole, in one
+step. The logs of a run in whose files a secret was found are left out.";
+
 const EXEC_EXAMPLES: &str = "\
 Example, in hooks/pre_backup:
   cc-ci-run exec --service db -- pg_dump --file /var/lib/postgresql/data/dump.sql app
@@ -71,6 +80,9 @@ pub(crate) enum Command {
     /// Show every lock with its holder, phase and waiters, the slots, and what is left over
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Write the runs of this host as a site of plain files
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(Report),
     /// Say whether this host can do what a run will ask of it, and what to do where not
     Doctor(Output),
     /// Run a command in a service of the app under test, for hooks and tests
@@ -217,6 +229,15 @@ pub(crate) struct StatusArgs {
     /// Go on until Ctrl-C: a live picture on a terminal, each change elsewhere
     #[arg(long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The folder, which is made, or replaced if it is a site already
+    #[arg(long, value_name = "DIR")]
+    pub(crate) site: PathBuf,
     #[command(flatten)]
     pub(crate) output: Output,
 }

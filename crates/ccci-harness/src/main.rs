@@ -14,6 +14,7 @@ mod health;
 mod history;
 mod keeper;
 mod outcome;
+mod page;
 mod plan;
 mod progress;
 mod reaper;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(run) => command::run(*run, cli.config.as_deref()),
         Command::Guard(guard) => command::guard(guard, cli.config.as_deref()),
         Command::Status(status) => command::status::main(&status, cli.config.as_deref()),
+        Command::Report(report) => command::report::main(&report, cli.config.as_deref()),
         Command::Exec(exec) => command::exec::main(&exec, cli.config.as_deref()),
         Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
         Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),

@@ -163,6 +163,19 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
+    /// One word, as in `results.json`.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Usage => "usage",
+            Self::Host => "host",
+            Self::Busy => "busy",
+            Self::Deadline => "deadline",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// The one place where an ending becomes an exit code.
     pub(crate) const fn exit_code(self) -> u8 {
         match self {

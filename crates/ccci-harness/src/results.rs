@@ -3,7 +3,7 @@
 //! [`assemble`] is pure: the same events and receipt always give the same verdict, whoever concludes
 //! the run (the keeper, or the reaper when the keeper was killed).
 
-pub(crate) mod page;
+pub(crate) mod junit;
 pub(crate) mod summary;
 
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use crate::event::{Event, Stamped, WorkerEnd};
 use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
+use crate::page::{badge, run};
 use crate::plan::{Job, Plan};
 use crate::worker::pipeline::KEEP;
 
@@ -168,10 +169,10 @@ pub(crate) fn without_lock(
 
 fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
     dir.write_json(file::RESULTS, results)?;
-    dir.write("junit.xml", page::junit(results)?.as_bytes())?;
-    dir.write("badge.svg", page::badge(results).as_bytes())?;
-    let log = std::fs::read_to_string(dir.join(file::LOG)).unwrap_or_default();
-    dir.write("summary.html", page::html(results, &log).as_bytes())?;
+    dir.write("junit.xml", junit::xml(results)?.as_bytes())?;
+    dir.write("badge.svg", badge::svg(results).as_bytes())?;
+    let logs = run::logs(dir.path()).unwrap_or_default();
+    dir.write("summary.html", run::page(results, &logs, &[]).as_bytes())?;
     for line in summary::lines(results, dir.path()) {
         console.plain(&line);
     }

@@ -10,7 +10,7 @@ mod report;
 mod survey;
 mod sweep;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

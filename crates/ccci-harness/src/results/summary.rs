@@ -8,10 +8,7 @@ use crate::outcome::Outcome;
 /// The block, line by line; what went wrong comes first.
 pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
     let mut lines = vec![String::new(), "===== RUN SUMMARY =====".to_owned()];
-    let verdict = serde_json::to_value(results.verdict)
-        .ok()
-        .and_then(|word| word.as_str().map(str::to_uppercase))
-        .unwrap_or_default();
+    let verdict = results.verdict.word().to_uppercase();
     lines.push(format!(
         "{verdict} (exit {}) — {} {}",
         results.exit_code,

@@ -131,7 +131,7 @@ impl Status {
         let (leftovers, unknown) = left_over(host, &locks);
         Ok(Self {
             schema: SCHEMA,
-            host: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+            host: crate::command::host_name(),
             lock_dir: host.places.lock_dir.clone(),
             runs_dir: host.places.runs_dir.clone(),
             slots: host.settings.max_tests.map(|total| Slots { total: total.get(), taken: slots.len(), runs: slots }),
