@@ -61,6 +61,11 @@ impl Outcome {
             Self::Unverified { why } => why,
         }
     }
+
+    /// The reason without the lines of a log that may follow it.
+    pub(crate) fn headline(&self) -> &str {
+        self.reason().lines().next().unwrap_or_default()
+    }
 }
 
 /// The rungs of the ladder, in order.

@@ -89,7 +89,7 @@ fn explain(service: &ServiceState) -> String {
 
 fn quote(whose: &str, log: &str) -> String {
     let log = log.trim();
-    if log.is_empty() { String::new() } else { format!("; {whose} last lines:\n{log}") }
+    if log.is_empty() { String::new() } else { format!("\n{whose} last lines:\n{log}") }
 }
 
 /// The last lines of the service that is waited for: the one that lacks a task, else the front door.

@@ -24,7 +24,7 @@ pub(crate) fn page(host: &str, recipes: &[(String, Vec<&Results>)], now: Timesta
                         tr {
                             th scope="col" { "Recipe" } th scope="col" { "Last run" } th scope="col" { "Level" }
                             th scope="col" { "Trend" } th.wide scope="col" { "Tested" } th.wide scope="col" { "When" }
-                            th.wide scope="col" { "Usually takes" }
+                            th.number.wide scope="col" { "Usually takes" }
                         }
                     }
                     tbody {

@@ -15,7 +15,7 @@ pub(crate) fn page(recipe: &str, runs: &[(String, &Results)]) -> String {
                 thead {
                     tr {
                         th scope="col" { "Run" } th scope="col" { "Verdict" } th scope="col" { "Level" }
-                        th.wide scope="col" { "Tested" } th scope="col" { "Began" } th.wide scope="col" { "Took" }
+                        th.wide scope="col" { "Tested" } th scope="col" { "Began" } th.number.wide scope="col" { "Took" }
                         th.wide scope="col" { "What went wrong" }
                     }
                 }
@@ -28,7 +28,7 @@ pub(crate) fn page(recipe: &str, runs: &[(String, &Results)]) -> String {
                             td.wide { (change(results)) }
                             td { (moment(results.started)) }
                             td.number.wide { (took(work(results))) }
-                            td.wide { (results.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default()) }
+                            td.long.wide { (results.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default()) }
                         }
                     }
                 }

@@ -37,7 +37,7 @@ pub(crate) fn page(results: &Results, logs: &[Log], trail: &[(&str, &str)]) -> S
         table {
             tbody {
                 @for (rung, of) in &results.rungs {
-                    tr { th scope="row" { (rung) } td { (outcome(of)) } td { (first_line(of.reason())) } }
+                    tr { th scope="row" { (rung) } td { (outcome(of)) } td.long { (of.headline()) } }
                 }
             }
         }
@@ -85,7 +85,7 @@ fn timeline(results: &Results) -> Markup {
     html! {
         div.scroll {
             table.timeline {
-                thead { tr { th scope="col" { "Phase" } th scope="col" { "Took" } th scope="col" aria-hidden="true" { "When" } } }
+                thead { tr { th scope="col" { "Phase" } th.number scope="col" { "Took" } th scope="col" aria-hidden="true" { "When" } } }
                 tbody {
                     @for Phase { name, started, milliseconds, steps } in &results.phases {
                         tr { th scope="row" { (name) } td.number { (took(*milliseconds)) } (track(*started, *milliseconds)) }
@@ -109,12 +109,12 @@ fn tests(results: &Results) -> Markup {
         @if all.is_empty() { p.quiet { "None ran." } } @else {
             div.scroll {
                 table {
-                    thead { tr { th scope="col" { "Tier" } th scope="col" { "Test" } th scope="col" { "Outcome" } th.wide scope="col" { "Took" } } }
+                    thead { tr { th scope="col" { "Tier" } th scope="col" { "Test" } th scope="col" { "Outcome" } th.number.wide scope="col" { "Took" } } }
                     tbody {
                         @for (tier, test) in all {
                             tr {
                                 td { (tier) }
-                                td { (test.name) @if !test.outcome.reason().is_empty() { br; span.quiet { (first_line(test.outcome.reason())) } } }
+                                td.long { (test.name) @if !test.outcome.reason().is_empty() { br; span.quiet { (test.outcome.headline()) } } }
                                 td { (outcome(&test.outcome)) }
                                 td.number.wide { (took(test.milliseconds)) }
                             }
@@ -184,8 +184,4 @@ fn tail(path: &Path) -> io::Result<String> {
     file.take(SHOWN).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(if hidden == 0 { text } else { format!("… {hidden} bytes before this are left out here\n{text}") })
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

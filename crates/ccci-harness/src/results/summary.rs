@@ -20,8 +20,7 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         lines.push(format!("reason: {}", reason.replace('\n', "\n        ")));
     }
     for (rung, outcome) in &results.rungs {
-        let why =
-            if outcome.reason().is_empty() { String::new() } else { format!("  {}", first_line(outcome.reason())) };
+        let why = if outcome.reason().is_empty() { String::new() } else { format!("  {}", outcome.headline()) };
         lines.push(format!("  {:<15} {:<5}{why}", rung.to_string(), outcome.word()));
     }
     let count = |wanted: fn(&Outcome) -> bool| {
@@ -59,8 +58,4 @@ fn change(results: &Results) -> String {
 
 fn objects(number: usize) -> String {
     if number == 1 { "1 object".to_owned() } else { format!("{number} objects") }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -156,7 +156,7 @@ impl<'run> Stages<'run> {
                 let usual = usual.map_or_else(String::new, |usual| format!(", usually {}", brief(usual)));
                 self.console.say(&format!("-- {tier}: pass ({took}{usual})"));
             }
-            other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.reason())),
+            other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.headline())),
         }
         report(self.app.dir, Event::Stage { tier, outcome: outcome.clone(), milliseconds });
         Ok(outcome)

@@ -150,7 +150,7 @@ fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
                 words += &own_error(task).map_or_else(String::new, |error| format!(": {error}"));
                 let log = last_lines(docker, task);
                 if !log.is_empty() {
-                    words += &format!("; its last lines:\n{log}");
+                    words += &format!("\nits last lines:\n{log}");
                 }
             }
             Update::Failed(words)
