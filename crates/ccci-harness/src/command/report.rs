@@ -111,7 +111,7 @@ fn write(site: &Path, runs: &[Past]) -> io::Result<usize> {
         let addressed: Vec<(String, &Results)> =
             runs.iter().map(|run| (format!("../../runs/{}/index.html", run.run_id), *run)).collect();
         fs::write(dir.join("index.html"), recipe::page(name, &addressed))?;
-        if let Some(last) = runs.first() {
+        if let Some(last) = badge::subject(runs.iter().copied()) {
             fs::write(dir.join("badge.svg"), badge::svg(last))?;
         }
     }

@@ -5,13 +5,20 @@ use maud::html;
 use crate::outcome::Verdict;
 use crate::results::Results;
 
+/// What it says: the level, where the run tells of one.
+pub(super) fn words(results: &Results) -> String {
+    if results.tells_level() { format!("level {}", results.level) } else { results.verdict.word().to_owned() }
+}
+
+/// The run that a recipe's badge is about: the last one that tells of a level, else the last one.
+pub(crate) fn subject<'a>(mut runs: impl Iterator<Item = &'a Results> + Clone) -> Option<&'a Results> {
+    let told = runs.clone().find(|results| results.tells_level());
+    told.or_else(|| runs.next())
+}
+
 /// The badge, as SVG.
 pub(crate) fn svg(results: &Results) -> String {
-    let right = match results.verdict {
-        Verdict::Green | Verdict::Red => format!("level {}", results.level),
-        other => other.word().to_owned(),
-    };
-    let left = "cc-ci";
+    let (left, right) = ("cc-ci", words(results));
     let colour = match results.verdict {
         Verdict::Green => "#2e7d32",
         Verdict::Red => "#c62828",

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{change, level, moment, took, verdict, whole, work};
+use super::{badge, change, level, moment, took, verdict, whole, work};
 use crate::results::Results;
 
 /// The page, from the recipe's runs, the last one first, each with the address of its page.
@@ -39,10 +39,8 @@ pub(crate) fn page(recipe: &str, runs: &[(String, &Results)]) -> String {
 }
 
 fn badge_text(runs: &[(String, &Results)]) -> String {
-    runs.first().map_or_else(String::new, |(_, last)| match last.tells_level() {
-        true => format!("cc-ci: level {}", last.level),
-        false => format!("cc-ci: {}", last.verdict.word()),
-    })
+    let subject = badge::subject(runs.iter().map(|(_, results)| *results));
+    subject.map_or_else(String::new, |subject| format!("cc-ci: {}", badge::words(subject)))
 }
 
 /// So many runs make a trend.
