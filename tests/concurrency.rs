@@ -445,10 +445,16 @@ fn status_tells_who_holds_who_waits_and_what_is_left_over() {
     assert_eq!((&lock["name"], &lock["held"]), (&host.domain().as_str().into(), &true.into()), "{json:#}");
     assert_eq!((&lock["owner"]["run_id"], &lock["owner"]["phase"]), (&first.id().into(), &"install".into()));
     assert_eq!(lock["record_agrees"], true);
-    assert_eq!(lock["waiters"], serde_json::json!([second.keeper()]));
-    assert_eq!(json["leftovers"], serde_json::json!([]));
+    assert_eq!((&lock["run"]["run_id"], &lock["run"]["what"]), (&first.id().into(), &"hello".into()));
+    assert_eq!(lock["progress"]["phase"], "install");
+    assert!(lock["progress"]["step"].as_str().unwrap().starts_with("test "), "{json:#}");
+    let waiters = lock["waiters"].as_array().unwrap();
+    assert_eq!(waiters.len(), 1, "{json:#}");
+    assert_eq!((&waiters[0]["pid"], &waiters[0]["run"]["run_id"]), (&second.keeper().into(), &second.id().into()));
+    assert_eq!((&json["leftovers"], &json["unknown"]), (&serde_json::json!([]), &serde_json::json!([])));
     let human = host.command(&["cc-ci-run", "status"]).end().expect(0).out();
-    assert!(human.contains(&format!("waits: pid {} (1)", second.keeper())), "{human}");
+    assert!(human.contains("1 held, 1 waiting, nothing is left over"), "{human}");
+    assert!(human.contains("1. waits for ") && human.contains(&format!("run {}", second.id())), "{human}");
 
     second.cancel();
     let mut first = first;
@@ -456,7 +462,8 @@ fn status_tells_who_holds_who_waits_and_what_is_left_over() {
     let _cancelled = second.keeper_end();
     assert!(wait_gone(first.keeper(), host::limit()));
     let json = status();
-    assert_eq!(json["leftovers"], serde_json::json!([host.domain().as_str()]), "{json:#}");
+    let left = &json["leftovers"][0];
+    assert_eq!((&left["domain"], &left["owner"]["run_id"]), (&host.domain().as_str().into(), &first.id().into()));
     host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect_clean(0);
 }
 

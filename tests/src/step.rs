@@ -264,6 +264,12 @@ impl<'host> Step<'host> {
         });
     }
 
+    /// What it has printed on stdout so far.
+    #[must_use]
+    pub fn out(&self) -> String {
+        host::read_lossy(&self.dir.join("out"))
+    }
+
     /// What the run has said so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -3,7 +3,8 @@
 //! If the two disagreed about any of this, an app would leak or die in use: what an app is called
 //! ([`name`]), where things are ([`config`]), who owns an app ([`lock`]), how long a holder lives
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
-//! ([`rundir`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what exists of an app
+//! ([`rundir`]), what would not go ([`memory`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what
+//! exists of an app
 //! ([`substrate`]) and how it is taken away ([`teardown`]).
 //!
 //! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, `abra → process`, and
@@ -14,6 +15,7 @@ pub mod config;
 pub mod docker;
 pub mod lifetime;
 pub mod lock;
+pub mod memory;
 pub mod name;
 pub mod process;
 pub mod redact;

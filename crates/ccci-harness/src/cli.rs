@@ -24,6 +24,25 @@ Examples:
   RECIPE=hello PR=12 REF=4f2a9c1 CCCI_PARENT_PID=$$ cc-ci-run run
   cc-ci-run run hello --on-conflict supersede --deadline 30m --keep 10m";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  cc-ci-run status
+  cc-ci-run status --watch
+  cc-ci-run status --json | jq -r '.leftovers[].domain'
+  cc-ci-run status --watch --json | jq -c '[.locks[] | {name, phase: .progress.phase}]'
+
+Takes no lock and asks no run: the kernel says who holds and who waits. Exits 69 where something could
+not be looked at, so that \"could not look\" is never taken for \"nothing is left\".";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  cc-ci-run report --site /var/www/ci
+  cc-ci-run report --site ./site && xdg-open ./site/index.html
+
+A page for the host, one for each recipe with its badge, one for each run with timeline, tests, receipt
+and logs. No script and no build step; it works from a folder. The folder is replaced as a whole, in one
+step. The logs of a run in whose files a secret was found are left out.";
+
 const EXEC_EXAMPLES: &str = "\
 Example, in hooks/pre_backup:
   cc-ci-run exec --service db -- pg_dump --file /var/lib/postgresql/data/dump.sql app
@@ -58,8 +77,12 @@ pub(crate) enum Command {
     /// Run any command under an exclusive lock, with a deadline and a guaranteed teardown
     #[command(after_help = GUARD_EXAMPLES)]
     Guard(Guard),
-    /// Show every lock with its holder, phase and waiters, and what is left over
-    Status(Output),
+    /// Show every lock with its holder, phase and waiters, the slots, and what is left over
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Write the runs of this host as a site of plain files
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(Report),
     /// Say whether this host can do what a run will ask of it, and what to do where not
     Doctor(Output),
     /// Run a command in a service of the app under test, for hooks and tests
@@ -214,6 +237,24 @@ pub(crate) struct Output {
     /// Print JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Go on until Ctrl-C: a live picture on a terminal, each change elsewhere
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The folder, which is made, or replaced if it is a site already
+    #[arg(long, value_name = "DIR")]
+    pub(crate) site: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod reap;
+pub(crate) mod report;
 pub(crate) mod status;
 
 use std::path::Path;
@@ -213,6 +214,12 @@ fn discard(dir: &RunDir) {
     if let Err(error) = std::fs::remove_dir_all(dir.path()) {
         tracing::debug!(%error, "the run directory stays");
     }
+}
+
+/// This host's name.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Data on stdout.

@@ -2,25 +2,37 @@
 //!
 //! A closed or stuck stdout must never stop a run or a teardown (incident `[stdout]`): writing is
 //! tried only where it cannot block, and no failure of it matters.
+//!
+//! A recipe's run says when: `+12s` before each line of a log. On a terminal the last line is alive
+//! instead and tells what goes on. Keeper, worker and reaper share the terminal without asking each
+//! other: whoever says a line wipes the live one first, and the keeper draws it again.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
+use ccci_core::config::duration;
 use ccci_core::process::wait_ready;
 use ccci_core::redact::Redactor;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::weaken::{self, Protection};
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 
-use crate::plan::Plan;
+use crate::plan::{Job, Plan};
 
 /// How long a stuck reader may hold up one line before it is dropped from stdout.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// What a pipe that is ready takes without blocking (`PIPE_BUF`).
 const CHUNK: usize = 4096;
+/// How often a log hears what a run waits for.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often a terminal does.
+const REDRAW: Duration = Duration::from_millis(500);
+/// To the line's beginning, and clear it.
+const WIPE: &str = "\r\x1b[K";
 
 /// Where a run speaks.
 #[derive(Debug)]
@@ -29,6 +41,10 @@ pub(crate) struct Console {
     redactor: Redactor,
     /// Whether it speaks on stderr, because stdout is data.
     stderr: bool,
+    /// When the run began, for the times before its lines. A guard's output is its command's own.
+    begun: Option<Timestamp>,
+    /// Whether there is a live line.
+    live: bool,
     /// Set when the reader is stuck or gone: from then on only the log is written.
     deaf: bool,
 }
@@ -38,7 +54,11 @@ impl Console {
     pub(crate) fn of(plan: &Plan, dir: &RunDir) -> Self {
         let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(file::LOG));
         let log = opened.inspect_err(|error| tracing::error!(%error, "no run.log")).ok();
-        Self { log, redactor: Redactor::default(), stderr: plan.stdout_is_data, deaf: false }
+        let stderr = plan.stdout_is_data;
+        let begun = matches!(plan.job, Job::Recipe(_)).then_some(plan.started);
+        let terminal = if stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+        let live = begun.is_some() && terminal && std::env::var("TERM").is_ok_and(|term| term != "dumb");
+        Self { log, redactor: Redactor::default(), stderr, begun, live, deaf: false }
     }
 
     /// Learns a secret that must never be said.
@@ -53,23 +73,64 @@ impl Console {
         self.redactor.clean(line)
     }
 
-    /// Says a line.
+    /// Says a line, with its time.
     pub(crate) fn say(&mut self, line: &str) {
-        let line = self.redactor.clean(line) + "\n";
+        let line = self.redactor.clean(line);
+        let stamped = self.begun.map_or_else(|| line.clone(), |begun| stamp(&line, begun, Timestamp::now()));
+        self.keep(&stamped);
+        self.speak(&if self.live { format!("{WIPE}{line}\n") } else { stamped + "\n" });
+    }
+
+    /// Says a line as it is: a block that people copy from.
+    pub(crate) fn plain(&mut self, line: &str) {
+        let line = self.redactor.clean(line);
+        self.keep(&line);
+        self.speak(&if self.live { format!("{WIPE}{line}\n") } else { line + "\n" });
+    }
+
+    /// How often [`Console::beat`] is due.
+    pub(crate) const fn pace(&self) -> Duration {
+        if self.live { REDRAW } else { HEARTBEAT }
+    }
+
+    /// Tells what goes on: the live line of a terminal, a line of its own in a log.
+    pub(crate) fn beat(&mut self, line: &str) {
+        if !self.live {
+            return self.say(&format!("… {line}"));
+        }
+        let line = self.redactor.clean(line);
+        let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+        // Wrapped, it could not be wiped again; a control character could do anything.
+        let shown: String = line.chars().filter(|c| !c.is_control()).take(width.saturating_sub(3)).collect();
+        self.speak(&format!("{WIPE}▸ {shown}"));
+    }
+
+    fn keep(&mut self, line: &str) {
         if let Some(log) = &mut self.log
-            && let Err(error) = log.write_all(line.as_bytes())
+            && let Err(error) = log.write_all(format!("{line}\n").as_bytes())
         {
             tracing::error!(%error, "cannot write run.log");
             self.log = None;
         }
+    }
+
+    fn speak(&mut self, text: &str) {
         if !self.deaf {
             self.deaf = !if self.stderr {
-                speak(&std::io::stderr(), line.as_bytes())
+                speak(&std::io::stderr(), text.as_bytes())
             } else {
-                speak(&std::io::stdout(), line.as_bytes())
+                speak(&std::io::stdout(), text.as_bytes())
             };
         }
     }
+}
+
+/// A line with the time since the run began; what follows in it stands below its text.
+fn stamp(line: &str, begun: Timestamp, now: Timestamp) -> String {
+    let since = duration::brief(Duration::from_secs(u64::try_from(now.duration_since(begun).as_secs()).unwrap_or(0)));
+    // Whole seconds: a log is read by the minute.
+    let since = since.strip_suffix("ms").map_or(since.as_str(), |_| "0s").replace(".0s", "s").replace(' ', "");
+    format!("{:<7} {}", format!("+{since}"), line.replace('\n', "\n        "))
 }
 
 /// Writes; false when nobody listens any more.
@@ -90,4 +151,19 @@ fn speak(to: &impl AsFd, bytes: &[u8]) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_says_when_and_what_follows_in_it_stands_below() {
+        let at = |seconds: i64| Timestamp::from_second(1000 + seconds).unwrap();
+        let stamped = |seconds: i64| stamp("one\ntwo", at(0), at(seconds));
+        assert_eq!(stamped(0), "+0s     one\n        two");
+        assert_eq!(stamped(7), "+7s     one\n        two");
+        assert_eq!(stamped(185), "+3m05s  one\n        two");
+        assert_eq!(stamped(-5), stamped(0), "a clock that was set back");
+    }
 }

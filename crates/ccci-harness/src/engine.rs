@@ -220,6 +220,9 @@ pub(crate) trait Engine {
     /// [`EngineError`].
     fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<bool, EngineError>;
 
+    /// The last lines that a service said, for who waited for it in vain. Empty where there are none.
+    fn last_lines(&self, app: &App<'_>, service: &ServiceState) -> String;
+
     /// Where the app answers; `None` when it has no front door.
     fn target(&self, app: &App<'_>) -> Option<Target>;
 

@@ -16,6 +16,10 @@ use crate::outcome::{Outcome, Tier};
 pub(crate) enum Event {
     /// A phase began, and the one before it ended.
     Phase { name: String },
+    /// A step of the phase began, and the one before it ended: a pull, a deploy, a wait, a hook, a test.
+    Step { name: String },
+    /// What the run waits for, in a few words; said again when it changes.
+    Waiting { what: String },
     /// The lock is held.
     Locked {
         /// How long the run waited.

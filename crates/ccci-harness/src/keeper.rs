@@ -35,6 +35,7 @@ use nix::sys::signal::Signal;
 use crate::console::Console;
 use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
+use crate::progress::Progress;
 use crate::reaper::{self, Mode};
 pub(crate) use ear::Ear;
 use ear::Wake;
@@ -42,8 +43,6 @@ pub(crate) use taking::NotTaken;
 
 /// How often a reaper that died is followed by another.
 const REAPER_TRIES: u32 = 3;
-/// How often a run that is at work says so.
-const HEARTBEAT: Duration = Duration::from_secs(30);
 /// What the reaper gets beyond its own budget to write its receipt.
 const REAPER_SLACK: Duration = Duration::from_secs(15);
 
@@ -170,7 +169,7 @@ impl Keeper {
         let worker = self.start_worker(lock, &alive_end)?;
         drop(alive_end);
         let mut grace: Option<Deadline> = None;
-        let mut beat = Deadline::after(HEARTBEAT);
+        let mut beat = Deadline::after(self.console.pace());
         loop {
             let clock = if weaken::on(Protection::DeadlineClock) { Some(deadline) } else { None };
             let until = grace.or(clock).map_or(beat, |until| until.min(beat));
@@ -187,17 +186,13 @@ impl Keeper {
                     self.console.say("== the worker does not answer SIGTERM — killing it ==");
                     worker.signal(Signal::SIGKILL);
                     grace = None;
-                    beat = Deadline::after(HEARTBEAT);
                 }
                 Wake::Time if clock.is_some_and(Deadline::passed) && self.facts.cause.is_none() => {
                     self.begin_teardown(Cause::Deadline, &worker);
                     grace = Some(Deadline::after(self.plan.settings.grace));
                 }
                 Wake::Time => {
-                    if beat.passed() {
-                        beat = Deadline::after(HEARTBEAT);
-                        self.heartbeat(lock);
-                    }
+                    beat = self.beat_if_due(beat);
                 }
             }
         }
@@ -284,11 +279,12 @@ impl Keeper {
 
     /// Waits for a part to end; one that is still there at `until` is killed (`None`).
     fn wait_for(&mut self, mut part: Part, until: Deadline) -> anyhow::Result<Option<Ended>> {
+        let mut beat = Deadline::after(self.console.pace());
         loop {
             if let Some(ended) = part.try_wait()? {
                 return Ok(Some(ended));
             }
-            match self.ear.wait(&[], Some(until))? {
+            match self.ear.wait(&[], Some(until.min(beat)))? {
                 Wake::Signal(received) => {
                     // During a preclean there is no worker yet: the cause keeps it from starting.
                     if let Some(cause) = self.hear(received) {
@@ -306,7 +302,7 @@ impl Keeper {
                     part.signal(Signal::SIGKILL);
                     return Ok(None);
                 }
-                Wake::Time | Wake::Fd => {}
+                Wake::Time | Wake::Fd => beat = self.beat_if_due(beat),
             }
         }
     }
@@ -335,11 +331,16 @@ impl Keeper {
         std::env::vars_os().filter(move |(key, _)| !ours.iter().any(|own| key == own)).chain(docker)
     }
 
-    fn heartbeat(&mut self, lock: &AppLock) {
-        if let Some(owner) = lock.read_owner() {
-            let since = Timestamp::now().duration_since(owner.since).as_secs();
-            self.console.say(&format!("… {} ({since}s since the lock was acquired)", owner.phase));
+    /// Tells where the run is, when it is time to. When it is time again.
+    fn beat_if_due(&mut self, due: Deadline) -> Deadline {
+        // A guard's command has stdout and stderr to itself.
+        if let Job::Recipe(_) = self.plan.job
+            && due.passed()
+            && let Some(progress) = Progress::read(&self.dir)
+        {
+            self.console.beat(&progress.line(Timestamp::now(), &self.plan.expected));
         }
+        if due.passed() { Deadline::after(self.console.pace()) } else { due }
     }
 }
 

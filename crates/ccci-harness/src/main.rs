@@ -11,16 +11,18 @@ mod engine;
 mod event;
 mod guard;
 mod health;
+mod history;
 mod keeper;
 mod outcome;
+mod page;
 mod plan;
+mod progress;
 mod reaper;
 mod recipe;
 mod request;
 mod results;
 mod worker;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use ccci_core::lifetime::cause::exit;
@@ -38,19 +40,19 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::GREEN });
         }
     };
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let filter = tracing_subscriber::EnvFilter::try_from_env("CCCI_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
-        .with_ansi(colour)
+        .with_ansi(false)
         .without_time()
         .init();
 
     let done = match cli.command {
         Command::Run(run) => command::run(*run, cli.config.as_deref()),
         Command::Guard(guard) => command::guard(guard, cli.config.as_deref()),
-        Command::Status(output) => command::status::main(output, cli.config.as_deref()),
+        Command::Status(status) => command::status::main(&status, cli.config.as_deref()),
+        Command::Report(report) => command::report::main(&report, cli.config.as_deref()),
         Command::Exec(exec) => command::exec::main(&exec, cli.config.as_deref()),
         Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
         Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),

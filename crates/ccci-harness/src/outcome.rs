@@ -71,6 +71,11 @@ impl Outcome {
             Self::Unverified { why } => why,
         }
     }
+
+    /// The reason without the lines of a log that may follow it.
+    pub(crate) fn headline(&self) -> &str {
+        self.reason().lines().next().unwrap_or_default()
+    }
 }
 
 /// The rungs of the ladder, in order.
@@ -173,6 +178,19 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
+    /// One word, as in `results.json`.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Usage => "usage",
+            Self::Host => "host",
+            Self::Busy => "busy",
+            Self::Deadline => "deadline",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// The one place where an ending becomes an exit code.
     pub(crate) const fn exit_code(self) -> u8 {
         match self {

@@ -15,6 +15,7 @@ use ccci_core::rundir::{RunDir, file};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::history::Expected;
 use crate::outcome::Tier;
 
 /// Which engine deploys.
@@ -113,6 +114,9 @@ pub(crate) struct Plan {
     pub(crate) docker_host: Option<String>,
     /// Whether stdout belongs to data or to the guarded command, so that talk goes to stderr.
     pub(crate) stdout_is_data: bool,
+    /// How long its phases usually take.
+    #[serde(default)]
+    pub(crate) expected: Expected,
     /// What it does.
     #[serde(flatten)]
     pub(crate) job: Job,

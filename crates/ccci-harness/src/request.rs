@@ -15,6 +15,7 @@ use ccci_core::process::tagged::RUN_ID_VAR;
 use jiff::Timestamp;
 
 use crate::cli::{EngineChoice, Guard, Holding, Run};
+use crate::history::Expected;
 use crate::outcome::Tier;
 use crate::plan::{EngineName, GuardJob, Job, Plan, RecipeJob};
 
@@ -100,9 +101,13 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         started: Timestamp::now(),
         deadline: settings.deadline,
         settings,
-        places,
         docker_host: None,
         stdout_is_data,
+        expected: match &job {
+            Job::Recipe(job) => Expected::of(&places.runs_dir, &job.recipe, &job.engine.to_string()),
+            Job::Guard(_) => Expected::default(),
+        },
+        places,
         job,
     })
 }

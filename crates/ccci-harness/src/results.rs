@@ -3,7 +3,7 @@
 //! [`assemble`] is pure: the same events and receipt always give the same verdict, whoever concludes
 //! the run (the keeper, or the reaper when the keeper was killed).
 
-pub(crate) mod page;
+pub(crate) mod junit;
 pub(crate) mod summary;
 
 use std::collections::BTreeMap;
@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::console::Console;
 use crate::event::{Event, Stamped, WorkerEnd};
+use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
+use crate::page::{badge, run};
 use crate::plan::{Job, Plan};
 use crate::worker::pipeline::KEEP;
 
@@ -45,7 +47,12 @@ pub(crate) struct Results {
     /// The one thing that went wrong, if any.
     pub(crate) reason: Option<String>,
     pub(crate) level: usize,
+    /// The recipe's run before this one that tells of a level.
+    #[serde(default)]
+    pub(crate) previous: Option<Previous>,
     pub(crate) rungs: BTreeMap<Rung, Outcome>,
+    /// The stages that were asked for.
+    pub(crate) asked: Vec<Tier>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) phases: Vec<Phase>,
     pub(crate) deploy_count: Option<DeployCount>,
@@ -55,6 +62,21 @@ pub(crate) struct Results {
     pub(crate) flags: Flags,
     pub(crate) started: Timestamp,
     pub(crate) finished: Timestamp,
+}
+
+impl Results {
+    /// Whether the level says something of the recipe: all tests were asked for, and have spoken.
+    pub(crate) const fn tells_level(&self) -> bool {
+        let spoken = matches!(self.verdict, Verdict::Green | Verdict::Red);
+        spoken && self.asked.len() == Tier::ALL.len()
+    }
+}
+
+/// An earlier run, to compare with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Previous {
+    pub(crate) run_id: String,
+    pub(crate) level: usize,
 }
 
 /// A tier with its tests.
@@ -82,6 +104,17 @@ pub(crate) struct Phase {
     pub(crate) name: String,
     pub(crate) started: Timestamp,
     pub(crate) milliseconds: u64,
+    /// What it was made of, in order; a phase without steps has none.
+    #[serde(default)]
+    pub(crate) steps: Vec<Step>,
+}
+
+/// A step of a phase.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) started: Timestamp,
+    pub(crate) milliseconds: u64,
 }
 
 /// DG4.1.
@@ -106,7 +139,8 @@ pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
     let receipt: Option<Receipt> = dir.read_json(file::RECEIPT)?;
     let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
-    let results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
+    let mut results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
+    results.previous = Past::before(&results, &plan.places.runs_dir);
     write(dir, &results, console)?;
     Ok(results)
 }
@@ -135,12 +169,12 @@ pub(crate) fn without_lock(
 
 fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
     dir.write_json(file::RESULTS, results)?;
-    dir.write("junit.xml", page::junit(results)?.as_bytes())?;
-    dir.write("badge.svg", page::badge(results).as_bytes())?;
-    let log = std::fs::read_to_string(dir.join(file::LOG)).unwrap_or_default();
-    dir.write("summary.html", page::html(results, &log).as_bytes())?;
+    dir.write("junit.xml", junit::xml(results)?.as_bytes())?;
+    dir.write("badge.svg", badge::svg(results).as_bytes())?;
+    let logs = run::logs(dir.path()).unwrap_or_default();
+    dir.write("summary.html", run::page(results, &logs, &[]).as_bytes())?;
     for line in summary::lines(results, dir.path()) {
-        console.say(&line);
+        console.plain(&line);
     }
     Ok(())
 }
@@ -163,6 +197,10 @@ pub(crate) fn assemble(
         story.stages.iter().map(|stage| (stage.tier, stage.outcome.clone())).collect();
     let rungs = rungs(&stage_outcomes, story.lint.as_ref());
     let (verdict, reason) = judge(facts, &story, receipt.as_ref());
+    let asked = match &plan.job {
+        Job::Recipe(job) => job.stages.clone(),
+        Job::Guard(_) => Vec::new(),
+    };
     let (recipe, pr, git_ref, engine, domain) = match &plan.job {
         Job::Recipe(job) => {
             (job.recipe.clone(), job.pr.clone(), job.git_ref.clone(), job.engine.to_string(), job.domain.clone())
@@ -185,7 +223,9 @@ pub(crate) fn assemble(
         cause: facts.cause.clone(),
         reason,
         level: level(&rungs),
+        previous: None,
         rungs,
+        asked,
         stages: story.stages,
         phases: story.phases,
         deploy_count: story.deploys,
@@ -210,6 +250,8 @@ struct Story {
     stages: Vec<Stage>,
     phases: Vec<Phase>,
     phase: Option<(String, Timestamp)>,
+    step: Option<(String, Timestamp)>,
+    steps: Vec<Step>,
     lint: Option<Outcome>,
     deploys: Option<DeployCount>,
     leaked: Option<Vec<String>>,
@@ -227,10 +269,15 @@ impl Story {
                 self.kept |= name == KEEP;
                 self.phase = Some((name, at));
             }
+            Event::Step { name } => {
+                self.end_step(at);
+                self.step = Some((name, at));
+            }
             Event::Locked { waited_ms } => {
                 let waited = jiff::SignedDuration::from_millis(i64::try_from(waited_ms).unwrap_or(0));
                 let started = at.checked_sub(waited).unwrap_or(at);
-                self.phases.push(Phase { name: "wait".to_owned(), started, milliseconds: waited_ms });
+                let (name, steps) = ("wait".to_owned(), Vec::new());
+                self.phases.push(Phase { name, started, milliseconds: waited_ms, steps });
                 self.phase = Some(("preclean".to_owned(), at));
             }
             Event::Version { version, commit, base } => {
@@ -255,16 +302,28 @@ impl Story {
             Event::Secrets { leaked_into } => self.leaked = Some(leaked_into),
             Event::Done { end } => self.end = Some(end),
             Event::Command { status, text } => self.command = Some((status, text)),
-            Event::Cancelled { .. } | Event::Note { .. } => {}
+            Event::Cancelled { .. } | Event::Note { .. } | Event::Waiting { .. } => {}
         }
     }
 
     fn end_phase(&mut self, at: Timestamp) {
+        self.end_step(at);
+        let steps = std::mem::take(&mut self.steps);
         if let Some((name, started)) = self.phase.take() {
-            let milliseconds = u64::try_from(at.duration_since(started).as_millis()).unwrap_or(0);
-            self.phases.push(Phase { name, started, milliseconds });
+            self.phases.push(Phase { name, started, milliseconds: between(started, at), steps });
         }
     }
+
+    fn end_step(&mut self, at: Timestamp) {
+        if let Some((name, started)) = self.step.take() {
+            self.steps.push(Step { name, started, milliseconds: between(started, at) });
+        }
+    }
+}
+
+/// A clock that was set back makes nothing shorter than nothing.
+fn between(started: Timestamp, ended: Timestamp) -> u64 {
+    u64::try_from(ended.duration_since(started).as_millis()).unwrap_or(0)
 }
 
 /// The verdict, with the one thing that went wrong. The first that applies wins: who ended a run

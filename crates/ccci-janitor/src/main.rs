@@ -2,16 +2,15 @@
 //!
 //! Survey ([`survey`]) → plan, a pure function ([`plan`]) → the lock decides → reap under the lock
 //! ([`sweep`]). It keeps no list of the living and looks at no ages: who holds an app's lock is alive,
-//! and nobody else is. What it remembers between sweeps ([`memory`]) only makes it more patient.
+//! and nobody else is. What it remembers between sweeps ([`ccci_core::memory`]) only makes it more patient.
 
-mod memory;
 mod metrics;
 mod plan;
 mod report;
 mod survey;
 mod sweep;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,12 +72,11 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::GREEN });
         }
     };
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let filter = tracing_subscriber::EnvFilter::try_from_env("CCCI_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
-        .with_ansi(colour)
+        .with_ansi(false)
         .without_time()
         .init();
     match run(&cli) {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use ccci_core::config::Retention;
+use ccci_core::memory::Memory;
 use ccci_core::name::{Domain, LockName};
 use ccci_core::weaken::{self, Protection};
 
-use crate::memory::Memory;
 use crate::survey::Survey;
 
 /// One thing to do.

@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ccci_core::config::Places;
+use ccci_core::memory::Memory;
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RunId};
 use ccci_core::process::tagged;
 use ccci_core::rundir::{self, file};
 use ccci_core::substrate::Substrate;
 use serde::Deserialize;
-
-use crate::memory::Memory;
 
 /// A lock file of ours, or something that has its name.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::signals::{CANCEL, Signals};
 use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
+use ccci_core::memory::Memory;
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
@@ -20,7 +21,6 @@ use ccci_core::substrate::{self, Substrate};
 use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::memory::Memory;
 use crate::plan::{Action, plan};
 use crate::report::{Finding, Report};
 use crate::survey::{self, Survey};

@@ -29,6 +29,20 @@ pub fn show(duration: Duration) -> String {
         .map_or_else(|_| "for ever".to_owned(), |signed| printer.duration_to_string(&signed))
 }
 
+/// A measured duration in as few figures as a person needs: `850ms`, `4.2s`, `58s`, `3m 05s`, `2h 10m`.
+#[must_use]
+pub fn brief(duration: Duration) -> String {
+    let (millis, seconds) = (duration.as_millis(), duration.as_secs());
+    match seconds {
+        0 => format!("{millis}ms"),
+        1..10 => format!("{seconds}.{}s", millis % 1000 / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
 /// For `#[serde(with)]`.
 ///
 /// # Errors
@@ -91,6 +105,11 @@ mod tests {
         assert_eq!(parse("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse("30d"), Ok(Duration::from_secs(30 * 86_400)));
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
+        for (seconds, said) in
+            [(0.85, "850ms"), (4.29, "4.2s"), (58.9, "58s"), (185.0, "3m 05s"), (7800.0, "2h 10m"), (9e4, "1d 01h")]
+        {
+            assert_eq!(brief(Duration::from_secs_f64(seconds)), said);
+        }
         for bad in ["", "ten", "-5m", "10"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

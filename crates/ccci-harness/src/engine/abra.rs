@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::swarm::stack::{self, Secret};
 use super::swarm::{SERVER, SwarmEngine};
-use super::{App, Archive, Deployment, Engine, EngineError, Observation, Role, Say, shape};
+use super::{App, Archive, Deployment, Engine, EngineError, Observation, Role, Say, ServiceState, shape};
 use crate::health::Target;
 use crate::plan::Plan;
 use crate::recipe::OVERLAY;
@@ -198,6 +198,10 @@ impl Engine for AbraEngine {
 
     fn wait_for_change(&self, since: Timestamp, at_most: Duration) -> Result<bool, EngineError> {
         self.swarm.wait_for_change(since, at_most)
+    }
+
+    fn last_lines(&self, app: &App<'_>, service: &ServiceState) -> String {
+        self.swarm.last_lines(app, service)
     }
 
     fn target(&self, app: &App<'_>) -> Option<Target> {

@@ -11,6 +11,7 @@ use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
 use super::{App, Engine, EngineError, Observation, ServiceState, Update};
+use crate::event::{Event, report};
 use crate::health::Target;
 
 /// So many failures of one service, with no success between, end the wait (incident `[crash-loop]`).
@@ -23,6 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What is announced is seldom the last step: Swarm calls a task running some time after its container
 /// has started, and does not say so. For this long after a word it is looked for more often.
 const AWAKE: Duration = Duration::from_secs(1);
+/// What a wait is for is said at most so often.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// So often.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 
@@ -81,9 +84,40 @@ pub(crate) fn judge(seen: &Observation, now: Timestamp, monitor: Duration) -> Ju
 
 fn explain(service: &ServiceState) -> String {
     let error = service.error.as_deref().unwrap_or("it ends as soon as it starts");
-    let log = service.log.trim();
-    let log = if log.is_empty() { String::new() } else { format!("; its last lines:\n{log}") };
-    format!("service {} failed {} times: {error}{log}", service.name, service.failures)
+    format!("service {} failed {} times: {error}{}", service.name, service.failures, quote("its", &service.log))
+}
+
+fn quote(whose: &str, log: &str) -> String {
+    let log = log.trim();
+    if log.is_empty() { String::new() } else { format!("\n{whose} last lines:\n{log}") }
+}
+
+/// The last lines of the service that is waited for: the one that lacks a task, else the front door.
+fn words_of_the_missing(engine: &dyn Engine, app: &App<'_>, seen: &Observation) -> String {
+    let missing = seen.services.iter().find(|service| service.running < service.desired);
+    // On Swarm a service is called `<stack>_app`.
+    let front = || seen.services.iter().find(|service| service.name == "app" || service.name.ends_with("_app"));
+    missing.or_else(front).map_or_else(String::new, |service| {
+        quote(&format!("service {}'s", service.name), &engine.last_lines(app, service))
+    })
+}
+
+/// What a wait has said of itself. A reason that changes with every look is not said every time: the
+/// run's events are read by people, and kept.
+#[derive(Default)]
+struct Told {
+    last: String,
+    again: Option<Deadline>,
+}
+
+impl Told {
+    fn tell(&mut self, app: &App<'_>, what: &str) {
+        if self.last != what && self.again.is_none_or(Deadline::passed) {
+            what.clone_into(&mut self.last);
+            self.again = Some(Deadline::after(TELL_AGAIN));
+            report(app.dir, Event::Waiting { what: what.to_owned() });
+        }
+    }
 }
 
 /// Waits until all services run.
@@ -137,6 +171,7 @@ fn until(
 ) -> Result<(), EngineError> {
     let end = Deadline::after(timeout);
     let mut awake = Deadline::after(Duration::ZERO);
+    let mut told = Told::default();
     loop {
         // Taken before the look: what happens after it ends the wait at once.
         let since = Timestamp::now();
@@ -152,8 +187,10 @@ fn until(
         };
         if end.passed() {
             let limit = ccci_core::config::duration::show(timeout);
-            return Err(EngineError::Recipe(format!("not there within {limit}: {last}")));
+            let log = words_of_the_missing(engine, app, &seen);
+            return Err(EngineError::Recipe(format!("not there within {limit}: {last}{log}")));
         }
+        told.tell(app, &last);
         let pause = if awake.passed() { LOOK_AGAIN } else { LOOK_SOON };
         if engine.wait_for_change(since, pause.min(end.left()))? {
             awake = Deadline::after(AWAKE);

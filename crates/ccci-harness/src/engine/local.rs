@@ -230,6 +230,10 @@ impl Engine for LocalEngine {
         Ok(false)
     }
 
+    fn last_lines(&self, _app: &App<'_>, service: &ServiceState) -> String {
+        service.log.clone()
+    }
+
     fn target(&self, app: &App<'_>) -> Option<Target> {
         // The service called `app` is the front door, as in recipes; else the first that has a port.
         let services = &app.folder.toml.local.services;

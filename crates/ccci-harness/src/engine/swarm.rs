@@ -24,8 +24,9 @@ use ccci_core::substrate::swarm::Swarm;
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
 use jiff::Timestamp;
 
-use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, shape};
+use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape};
 use crate::checkup;
+use crate::event::{Event, report};
 use crate::health::Target;
 use crate::plan::Plan;
 use crate::recipe::source::Release;
@@ -199,6 +200,10 @@ impl Engine for SwarmEngine {
         Ok(self.docker.wait_for_change(&[Event::Container, Event::Service], since, at_most)?)
     }
 
+    fn last_lines(&self, app: &App<'_>, service: &ServiceState) -> String {
+        look::last_words(&self.docker, &app.domain.stack_name(), &service.name)
+    }
+
     fn target(&self, app: &App<'_>) -> Option<Target> {
         let ports = look::published(&self.docker, &app.domain.stack_name());
         let own = ports.first().map(|(_, port)| SocketAddr::from(([127, 0, 0, 1], *port)));
@@ -304,10 +309,13 @@ impl SwarmEngine {
             if self.docker.has_image(&image)? {
                 continue;
             }
+            report(app.dir, Event::Step { name: "pull".to_owned() });
+            report(app.dir, Event::Waiting { what: image.clone() });
             let timeout = app.folder.toml.timeouts.pull;
             if let Err(error) = self.docker.pull(&image, timeout, &mut |_| {}) {
                 return Err(stack::not_pulled(&image, &error.to_string()));
             }
+            report(app.dir, Event::Step { name: "deploy".to_owned() });
         }
         Ok(())
     }

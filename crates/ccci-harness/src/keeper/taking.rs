@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use ccci_core::config::duration::brief;
 use ccci_core::config::{OnConflict, duration};
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
@@ -17,8 +18,6 @@ use nix::sys::signal::Signal;
 use super::{Job, Keeper, Wake};
 use crate::event::{Event, millis, report};
 
-/// How often a run that waits says so.
-const WAIT_LINE: Duration = Duration::from_secs(30);
 /// The kernel announces that a slot's file was closed just before it drops the lock on it.
 const SLOT_SETTLES: Duration = Duration::from_millis(20);
 
@@ -76,7 +75,7 @@ impl Keeper {
         }
         self.wait_clock();
         let waiting = path.wait()?;
-        let mut line = Deadline::after(WAIT_LINE);
+        let mut line = Deadline::after(self.console.pace());
         loop {
             if let Some(outcome) = waiting.outcome() {
                 return Ok(outcome?);
@@ -98,12 +97,8 @@ impl Keeper {
                         let waited = duration::show(Duration::from_secs(begun.elapsed().as_secs()));
                         return Err(NotTaken::TimedOut { subject, waited, holder: holder(path) });
                     }
-                    self.console.say(&format!(
-                        "   still waiting after {}s, held by {}",
-                        begun.elapsed().as_secs(),
-                        holder(path)
-                    ));
-                    line = Deadline::after(WAIT_LINE);
+                    self.console.beat(&format!("waiting {}, held by {}", brief(begun.elapsed()), holder(path)));
+                    line = Deadline::after(self.console.pace());
                 }
             }
         }
@@ -171,6 +166,7 @@ impl Keeper {
             if let Some(taken) = turn.try_take()? {
                 if said {
                     self.console.say(&format!("== {what} acquired after {}s ==", begun.elapsed().as_secs()));
+                    report(&self.dir, Event::Step { name: "look for leftovers".to_owned() });
                     self.fit_into_step()?;
                 }
                 return Ok(taken);
@@ -178,9 +174,10 @@ impl Keeper {
             if !said {
                 said = true;
                 self.console.say(&format!("== {busy} — waiting =="));
+                report(&self.dir, Event::Step { name: format!("wait for the {what}") });
             }
             let end = self.wait_clock();
-            let line = Deadline::after(WAIT_LINE);
+            let line = Deadline::after(self.console.pace());
             match self.ear.wait(&[turn.as_fd()], Some(end.map_or(line, |limit| limit.min(line))))? {
                 Wake::Signal(received) => {
                     if let Some(cause) = self.hear(received) {
@@ -204,7 +201,7 @@ impl Keeper {
                     });
                 }
                 Wake::Time => {
-                    self.console.say(&format!("   still waiting for the {what} after {}s", begun.elapsed().as_secs()));
+                    self.console.beat(&format!("waiting {} for the {what}", brief(begun.elapsed())));
                 }
             }
         }

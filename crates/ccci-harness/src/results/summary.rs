@@ -8,10 +8,7 @@ use crate::outcome::Outcome;
 /// The block, line by line; what went wrong comes first.
 pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
     let mut lines = vec![String::new(), "===== RUN SUMMARY =====".to_owned()];
-    let verdict = serde_json::to_value(results.verdict)
-        .ok()
-        .and_then(|word| word.as_str().map(str::to_uppercase))
-        .unwrap_or_default();
+    let verdict = results.verdict.word().to_uppercase();
     lines.push(format!(
         "{verdict} (exit {}) — {} {}",
         results.exit_code,
@@ -19,11 +16,11 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         results.version.as_deref().unwrap_or("?")
     ));
     if let Some(reason) = &results.reason {
-        lines.push(format!("reason: {reason}"));
+        // A service's last lines stay together, below what they are the reason of.
+        lines.push(format!("reason: {}", reason.replace('\n', "\n        ")));
     }
     for (rung, outcome) in &results.rungs {
-        let why =
-            if outcome.reason().is_empty() { String::new() } else { format!("  {}", first_line(outcome.reason())) };
+        let why = if outcome.reason().is_empty() { String::new() } else { format!("  {}", outcome.headline()) };
         lines.push(format!("  {:<15} {:<5}{why}", rung.to_string(), outcome.word()));
     }
     let count = |wanted: fn(&Outcome) -> bool| {
@@ -45,15 +42,20 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         Some(receipt) => format!("teardown: NOT CLEAN, {} left behind", objects(receipt.residue.len())),
         None => "teardown: nothing was deployed, or there is no receipt".to_owned(),
     });
-    lines.push(format!("level={}", results.level));
+    lines.push(format!("level={}{}", results.level, change(results)));
     lines.push(format!("results: {}", dir.join("results.json").display()));
+    lines.push(format!("page: {}", dir.join("summary.html").display()));
     lines
+}
+
+/// What the level is against the last time.
+fn change(results: &Results) -> String {
+    results.previous.as_ref().filter(|before| before.level != results.level).map_or_else(String::new, |before| {
+        let way = if results.level > before.level { "up" } else { "DOWN" };
+        format!(" ({way} from {} in run {})", before.level, before.run_id)
+    })
 }
 
 fn objects(number: usize) -> String {
     if number == 1 { "1 object".to_owned() } else { format!("{number} objects") }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -5,6 +5,9 @@ mod around;
 mod generic;
 mod steps;
 
+use std::time::Duration;
+
+use ccci_core::config::duration::brief;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::weaken::{self, Protection};
@@ -135,7 +138,7 @@ impl<'run> Stages<'run> {
         }
         phases.begin(&tier.to_string());
         self.console.say(&format!("-- {tier}"));
-        let begun = Deadline::after(std::time::Duration::ZERO);
+        let begun = Deadline::after(Duration::ZERO);
         let outcome = match steps(self) {
             Ok(generic) => {
                 let own = self.run_tests(tier)?;
@@ -153,8 +156,13 @@ impl<'run> Stages<'run> {
         };
         let milliseconds = millis(begun.elapsed());
         match &outcome {
-            Outcome::Pass => self.console.say(&format!("-- {tier}: pass ({milliseconds} ms)")),
-            other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.reason())),
+            Outcome::Pass => {
+                let took = brief(begun.elapsed());
+                let usual = self.plan.expected.phase(&tier.to_string());
+                let usual = usual.map_or_else(String::new, |usual| format!(", usually {}", brief(usual)));
+                self.console.say(&format!("-- {tier}: pass ({took}{usual})"));
+            }
+            other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.headline())),
         }
         report(self.app.dir, Event::Stage { tier, outcome: outcome.clone(), milliseconds });
         Ok(outcome)
@@ -181,10 +189,16 @@ impl<'run> Stages<'run> {
         Outcome::Pass
     }
 
+    /// A step of the tier begins.
+    fn step(&self, name: &str) {
+        report(self.app.dir, Event::Step { name: name.to_owned() });
+    }
+
     fn report_test(&mut self, tier: Tier, test: &TestResult) {
         let outcome = test.outcome.clone();
         let reason = if outcome.reason().is_empty() { String::new() } else { format!(" — {}", outcome.reason()) };
-        self.console.say(&format!("   {:5} {} ({} ms){reason}", outcome.word(), test.name, test.milliseconds));
+        let took = brief(Duration::from_millis(test.milliseconds));
+        self.console.say(&format!("   {:5} {} ({took}){reason}", outcome.word(), test.name));
         report(self.app.dir, Event::Test { tier, name: test.name.clone(), outcome, milliseconds: test.milliseconds });
     }
 
@@ -194,6 +208,7 @@ impl<'run> Stages<'run> {
         log: &str,
         act: impl FnOnce(&dyn Engine, &mut Say<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        self.step(log);
         let mut log = self.log_file(log)?;
         act(self.engine, &mut |line| to_log(line, &mut log, self.console))
     }
@@ -201,6 +216,7 @@ impl<'run> Stages<'run> {
     fn run_tests(&mut self, tier: Tier) -> Result<Vec<TestResult>, Stop> {
         let mut results = Vec::new();
         for test in self.app.folder.tests(tier) {
+            self.step(&format!("test {}", test.name));
             let log = self.log_file(&test.name)?;
             let env = self.env();
             let result = suite::run(test, self.app.folder, &env, log, self.console)

@@ -147,6 +147,17 @@ fn last_lines(docker: &Docker, task: &Task) -> String {
         .map_or_else(String::new, |container| docker.logs(container, LOG_LINES).unwrap_or_default().join("\n"))
 }
 
+/// The last lines of a service's youngest task, whatever became of it. None when Docker does not answer:
+/// who asks has an error of its own to tell.
+pub(super) fn last_words(docker: &Docker, stack: &str, service: &str) -> String {
+    let (Ok(services), Ok(tasks)) = (docker.services(), docker.tasks()) else { return String::new() };
+    let wanted = services.iter().find(|seen| belongs(seen, stack) && seen.spec.name == service);
+    let own = tasks.iter().filter(|task| wanted.is_some_and(|wanted| wanted.id == task.service_id));
+    own.filter(|task| container(task).is_some())
+        .max_by_key(|task| task.created_at)
+        .map_or_else(String::new, |task| last_lines(docker, task))
+}
+
 fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
     let Some(status) = &service.update_status else { return Update::Settled };
     match status.state {
@@ -162,7 +173,7 @@ fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
                 words += &own_error(task).map_or_else(String::new, |error| format!(": {error}"));
                 let log = last_lines(docker, task);
                 if !log.is_empty() {
-                    words += &format!("; its last lines:\n{log}");
+                    words += &format!("\nits last lines:\n{log}");
                 }
             }
             Update::Failed(words)

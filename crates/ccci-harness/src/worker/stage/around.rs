@@ -24,6 +24,7 @@ impl Stages<'_> {
     /// Runs a hook, if the test folder has it.
     pub(super) fn hook(&mut self, name: &str) -> Result<(), EngineError> {
         let Some(path) = self.app.folder.hook(name) else { return Ok(()) };
+        self.step(&format!("hook {name}"));
         self.console.say(&format!("   hook {name}"));
         let log = self.log_file(&format!("hooks/{name}"))?;
         let hook =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::weaken::{self, Protection};
@@ -22,7 +23,7 @@ impl Stages<'_> {
         name: &str,
         check: &mut dyn FnMut(&mut Self) -> Result<(), EngineError>,
     ) -> Result<TestResult, EngineError> {
-        let begun = Deadline::after(std::time::Duration::ZERO);
+        let begun = Deadline::after(Duration::ZERO);
         let outcome = match check(self) {
             Ok(()) => Outcome::Pass,
             Err(EngineError::Recipe(reason)) => Outcome::fail(self.console.clean(&reason)),
@@ -40,10 +41,12 @@ impl Stages<'_> {
     /// Converged, then healthy: HTTP with the right Host, then the readiness probes.
     pub(super) fn assert_up(&mut self, tier: Tier) -> Result<Vec<TestResult>, EngineError> {
         let timeouts = self.app.folder.toml.timeouts.clone();
+        self.step("converge");
         let mut tests = vec![self.assert(tier, "converged", &mut |stages| {
             converge::settled(stages.engine, stages.lock, stages.app, timeouts.deploy)
         })?];
         if let Some(target) = self.engine.target(self.app) {
+            self.step("health");
             tests.push(self.assert(tier, "healthy", &mut |stages| {
                 converge::healthy(stages.engine, stages.lock, stages.app, &target, timeouts.http)
             })?);
@@ -81,7 +84,8 @@ impl Stages<'_> {
     /// A service that dies a moment after it was seen running, and that no test asks, is found here. What
     /// the tests took counts: a tier of some length costs nothing more.
     pub(super) fn still_up(&mut self, tier: Tier) -> Result<Outcome, Stop> {
-        let begun = Deadline::after(std::time::Duration::ZERO);
+        let begun = Deadline::after(Duration::ZERO);
+        self.step("stay up");
         match converge::stayed(self.engine, self.lock, self.app) {
             Ok(()) => Ok(Outcome::Pass),
             Err(EngineError::Host(message)) => Err(Stop::Host(message)),

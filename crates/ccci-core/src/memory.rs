@@ -1,15 +1,16 @@
 //! What the janitor remembers between sweeps: which apps would not go, which substrates it has seen,
 //! and running totals. It makes the janitor more patient, never bolder; losing it costs nothing but a
-//! few tries.
+//! few tries. The janitor alone writes it; `cc-ci-run status` shows what is quarantined.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ccci_core::name::Domain;
-use ccci_core::process::read_limited;
-use ccci_core::rundir::write_atomic;
 use serde::{Deserialize, Serialize};
+
+use crate::name::Domain;
+use crate::process::read_limited;
+use crate::rundir::write_atomic;
 
 /// So many failed reaps in a row, and an app is quarantined.
 const PATIENCE: u32 = 3;
@@ -31,24 +32,26 @@ struct Trouble {
 /// The memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Memory {
+pub struct Memory {
     trouble: BTreeMap<String, Trouble>,
     /// Substrates that answered once. One that is then not there is down, not absent.
     seen: BTreeSet<String>,
     /// Apps reaped since the memory began.
-    pub(crate) reaped: u64,
+    pub reaped: u64,
     /// Reaps that failed since the memory began.
-    pub(crate) failed: u64,
+    pub failed: u64,
 }
 
 impl Memory {
     /// The file.
-    pub(crate) fn file(state_dir: &Path) -> PathBuf {
+    #[must_use]
+    pub fn file(state_dir: &Path) -> PathBuf {
         state_dir.join("janitor.json")
     }
 
     /// Reads it; one that is missing or broken is empty.
-    pub(crate) fn load(state_dir: &Path) -> Self {
+    #[must_use]
+    pub fn load(state_dir: &Path) -> Self {
         read_limited(&Self::file(state_dir), LONGEST_FILE)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
@@ -60,7 +63,7 @@ impl Memory {
     ///
     /// # Errors
     /// What the kernel says; the change is made here all the same.
-    pub(crate) fn change(&mut self, state_dir: &Path, change: impl Fn(&mut Self)) -> std::io::Result<()> {
+    pub fn change(&mut self, state_dir: &Path, change: impl Fn(&mut Self)) -> std::io::Result<()> {
         let before = Self::load(state_dir);
         let mut after = before.clone();
         change(&mut after);
@@ -73,22 +76,30 @@ impl Memory {
     }
 
     /// How often reaping this app failed in a row.
-    pub(crate) fn failures(&self, domain: &Domain) -> u32 {
+    #[must_use]
+    pub fn failures(&self, domain: &Domain) -> u32 {
         self.trouble.get(domain.as_str()).map_or(0, |trouble| trouble.failures)
     }
 
     /// How often reaping this app failed, while its back-off lasts.
-    pub(crate) fn quarantined(&self, domain: &Domain, now: SystemTime) -> Option<u32> {
+    #[must_use]
+    pub fn quarantined(&self, domain: &Domain, now: SystemTime) -> Option<u32> {
+        self.back_off_left(domain, now).map(|_| self.failures(domain))
+    }
+
+    /// How long this app is still left alone; `None` when it is not quarantined.
+    #[must_use]
+    pub fn back_off_left(&self, domain: &Domain, now: SystemTime) -> Option<Duration> {
         let trouble = self.trouble.get(domain.as_str())?;
         let more = trouble.failures.checked_sub(PATIENCE)?;
         let back_off = BACK_OFF.saturating_mul(1 << more.min(10)).min(LONGEST);
         // A clock that was set back, or a time that cannot be, must not lengthen it.
         let gone = now.duration_since(UNIX_EPOCH).ok()?.as_secs().checked_sub(trouble.last)?;
-        (gone < back_off.as_secs()).then_some(trouble.failures)
+        back_off.checked_sub(Duration::from_secs(gone)).filter(|left| !left.is_zero())
     }
 
     /// Remembers what became of a reap.
-    pub(crate) fn note(&mut self, domain: &Domain, clean: bool, now: SystemTime) {
+    pub fn note(&mut self, domain: &Domain, clean: bool, now: SystemTime) {
         if clean {
             self.reaped = self.reaped.saturating_add(1);
             self.trouble.remove(domain.as_str());
@@ -101,26 +112,26 @@ impl Memory {
     }
 
     /// Remembers the substrates that answered.
-    pub(crate) fn saw<'a>(&mut self, substrates: impl IntoIterator<Item = &'a str>) {
+    pub fn saw<'a>(&mut self, substrates: impl IntoIterator<Item = &'a str>) {
         self.seen.extend(substrates.into_iter().map(str::to_owned));
     }
 
     /// Substrates that answered once and are not among `present`.
-    pub(crate) fn missing(&self, present: &[&str]) -> Vec<&str> {
+    #[must_use]
+    pub fn missing(&self, present: &[&str]) -> Vec<&str> {
         self.seen.iter().map(String::as_str).filter(|name| !present.contains(name)).collect()
     }
 
     /// Forgets apps that are no more.
-    pub(crate) fn keep_only(&mut self, still_there: impl Fn(&str) -> bool) {
+    pub fn keep_only(&mut self, still_there: impl Fn(&str) -> bool) {
         self.trouble.retain(|domain, _| still_there(domain));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ccci_core::name::BaseDomain;
-
     use super::*;
+    use crate::name::BaseDomain;
 
     fn domain() -> Domain {
         Domain::parse("hell-012345.ci.example", &BaseDomain::new("ci.example").unwrap()).unwrap()
@@ -137,6 +148,7 @@ mod tests {
         }
         memory.note(&domain, false, at(0));
         assert_eq!(memory.quarantined(&domain, at(0)), Some(3));
+        assert_eq!(memory.back_off_left(&domain, at(0)), Some(BACK_OFF));
         assert_eq!(memory.quarantined(&domain, at(1)), None, "the back-off is over");
         memory.note(&domain, false, at(1));
         assert_eq!(memory.quarantined(&domain, at(2)), Some(4), "twice as long");

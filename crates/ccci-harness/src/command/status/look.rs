@@ -1,0 +1,231 @@
+//! What there is to show: the kernel's word on who holds and who waits, with what the run directories
+//! say about those processes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ccci_core::lock::{LockError, Owner, owner, proc_locks};
+use ccci_core::memory::Memory;
+use ccci_core::name::LockName;
+use ccci_core::process::read_limited;
+use ccci_core::rundir::{RunDir, file};
+use ccci_core::substrate;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::Host;
+use crate::history::Expected;
+use crate::plan::{Job, Plan};
+use crate::progress::Progress;
+
+/// The version of the shape of `status --json`; fields may be added to it.
+const SCHEMA: u32 = 1;
+/// An owner record never gets near this.
+const RECORD: u64 = 16 * 1024;
+
+/// All that is shown. It changes only when something happens: times are moments, never ages.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Status {
+    pub(super) schema: u32,
+    /// The host's name.
+    pub(super) host: String,
+    lock_dir: PathBuf,
+    runs_dir: PathBuf,
+    pub(super) locks: Vec<Lock>,
+    /// Where the host has a number of slots.
+    pub(super) slots: Option<Slots>,
+    /// Apps without a held lock: for the janitor.
+    pub(super) leftovers: Vec<Leftover>,
+    /// What could not be looked at; anything may hide there.
+    pub(super) unknown: Vec<String>,
+}
+
+/// A lock file.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Lock {
+    /// The app's domain, or the guard's name.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    /// Whether the kernel says that it is held.
+    pub(super) held: bool,
+    /// The pid that the kernel names.
+    pub(super) holder_pid: Option<u32>,
+    /// The run of that pid.
+    pub(super) run: Option<Run>,
+    /// Where that run is.
+    pub(super) progress: Option<Progress>,
+    /// How long its phases usually take, in milliseconds.
+    pub(super) expected: Expected,
+    /// What the file says.
+    pub(super) owner: Option<Owner>,
+    /// Whether record and kernel agree.
+    pub(super) record_agrees: bool,
+    /// Who waits, in order.
+    pub(super) waiters: Vec<Waiter>,
+}
+
+/// A run, as its directory has it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Run {
+    pub(super) run_id: String,
+    /// The recipe, or a guard's command.
+    pub(super) what: String,
+    pub(super) pr: Option<String>,
+    #[serde(rename = "ref")]
+    pub(super) git_ref: Option<String>,
+    /// When it began, and so began to wait.
+    pub(super) started: Timestamp,
+    pub(super) dir: PathBuf,
+}
+
+/// A process that waits for a lock.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Waiter {
+    pub(super) pid: u32,
+    pub(super) run: Option<Run>,
+}
+
+/// The slots of the host.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Slots {
+    pub(super) total: u32,
+    pub(super) taken: usize,
+    /// The ids of the runs that have one.
+    pub(super) runs: Vec<String>,
+}
+
+/// An app that nobody owns any more.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Leftover {
+    pub(super) domain: String,
+    /// What its lock's file says of who left it.
+    pub(super) owner: Option<Owner>,
+    /// How often the janitor failed to reap it.
+    pub(super) failures: u32,
+    /// When the janitor tries again, where it has given up for a while.
+    pub(super) quarantined_until: Option<Timestamp>,
+}
+
+impl Status {
+    /// Looks.
+    ///
+    /// # Errors
+    /// When the lock directory cannot be read; any other source is named in `unknown`.
+    pub(super) fn of(host: &Host) -> anyhow::Result<Self> {
+        let lock_dir = host.places.lock_dir.clone();
+        let runs = Runs::read(&host.places.runs_dir);
+        let failed = |source| LockError::Os { doing: "list the directory of", path: lock_dir.clone(), source };
+        let (mut locks, mut slots) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(&lock_dir).map_err(failed)? {
+            let path = entry?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with("cc-ci-slot-") {
+                slots.extend(proc_locks::of(&path).unwrap_or_default().first().map(|entry| runs.name(entry.pid)));
+            } else if let Some(lock) = LockName::parse(&name, &host.base) {
+                locks.push(look(&lock, path, &runs));
+            }
+        }
+        locks.sort_by(|one: &Lock, other| (!one.held, &one.name).cmp(&(!other.held, &other.name)));
+        slots.sort();
+        let (leftovers, unknown) = left_over(host, &locks);
+        Ok(Self {
+            schema: SCHEMA,
+            host: crate::command::host_name(),
+            lock_dir: host.places.lock_dir.clone(),
+            runs_dir: host.places.runs_dir.clone(),
+            slots: host.settings.max_tests.map(|total| Slots { total: total.get(), taken: slots.len(), runs: slots }),
+            leftovers,
+            unknown,
+            locks,
+        })
+    }
+}
+
+fn look(name: &LockName, path: PathBuf, runs: &Runs) -> Lock {
+    let entries = proc_locks::of(&path).unwrap_or_default();
+    let holder = entries.iter().find(|entry| !entry.waits).map(|entry| entry.pid);
+    let owner = record(&path);
+    let record_agrees = holder.is_some() && owner.as_ref().map(|owner| owner.pid) == holder;
+    let known = holder.and_then(|pid| runs.0.get(&pid));
+    let waiters = entries.iter().filter(|entry| entry.waits);
+    Lock {
+        name: name.to_string(),
+        held: holder.is_some(),
+        holder_pid: holder,
+        run: known.map(|(run, _)| run.clone()),
+        progress: known.and_then(|(run, _)| Progress::read(&RunDir::open(run.dir.clone()))),
+        expected: known.map(|(_, expected)| expected.clone()).unwrap_or_default(),
+        record_agrees,
+        waiters: waiters.map(|entry| Waiter { pid: entry.pid, run: runs.of(entry.pid) }).collect(),
+        owner,
+        path,
+    }
+}
+
+fn record(path: &Path) -> Option<Owner> {
+    read_limited(path, RECORD).ok().and_then(|bytes| owner::parse(&bytes))
+}
+
+/// The apps that nobody owns, and what could not be looked at.
+fn left_over(host: &Host, locks: &[Lock]) -> (Vec<Leftover>, Vec<String>) {
+    let memory = Memory::load(&host.places.state_dir);
+    let now = SystemTime::now();
+    let (mut apps, mut unknown) = (BTreeMap::new(), Vec::new());
+    for substrate in substrate::available(&host.places) {
+        match substrate.apps(&host.base) {
+            Ok(found) => apps.extend(found.into_iter().map(|domain| (domain.to_string(), domain))),
+            Err(error) => unknown.push(format!("{}: {error}", substrate.name())),
+        }
+    }
+    let held = |domain: &str| locks.iter().any(|lock| lock.held && lock.name == domain);
+    let leftovers = apps.into_values().filter(|domain| !held(domain.as_str())).map(|domain| Leftover {
+        failures: memory.failures(&domain),
+        quarantined_until: memory.back_off_left(&domain, now).and_then(|left| {
+            // To the second: what has not changed must not look as if it had.
+            let until = Timestamp::now().checked_add(SignedDuration::try_from(left).ok()?).ok()?;
+            Timestamp::from_second(until.as_second()).ok()
+        }),
+        owner: locks.iter().find(|lock| lock.name == domain.as_str()).and_then(|lock| lock.owner.clone()),
+        domain: domain.to_string(),
+    });
+    (leftovers.collect(), unknown)
+}
+
+/// The runs that may be alive, by their keeper's pid. The kernel says which are: a pid that it names
+/// belongs to the run that began last.
+struct Runs(BTreeMap<u32, (Run, Expected)>);
+
+impl Runs {
+    /// A run whose directory this user may not read shows as its pid.
+    fn read(runs_dir: &Path) -> Self {
+        let entries = std::fs::read_dir(runs_dir).into_iter().flatten().flatten();
+        let open = entries.map(|entry| RunDir::open(entry.path())).filter(|dir| !dir.join(file::RESULTS).exists());
+        let mut plans: Vec<(RunDir, Plan)> =
+            open.filter_map(|dir| Some((dir.clone(), Plan::read(&dir).ok()?))).collect();
+        plans.sort_by_key(|(_, plan)| plan.started);
+        Self(
+            plans
+                .into_iter()
+                .filter_map(|(dir, plan)| Some((u32::try_from(plan.keeper).ok()?, known(&dir, plan))))
+                .collect(),
+        )
+    }
+
+    fn of(&self, pid: u32) -> Option<Run> {
+        self.0.get(&pid).map(|(run, _)| run.clone())
+    }
+
+    fn name(&self, pid: u32) -> String {
+        self.0.get(&pid).map_or_else(|| format!("pid {pid}"), |(run, _)| run.run_id.clone())
+    }
+}
+
+fn known(dir: &RunDir, plan: Plan) -> (Run, Expected) {
+    let (what, pr, git_ref) = match plan.job {
+        Job::Recipe(job) => (job.recipe, Some(job.pr), Some(job.git_ref)),
+        Job::Guard(job) => (job.command.join(" "), None, None),
+    };
+    let dir = dir.path().to_owned();
+    (Run { run_id: plan.run_id, what, pr, git_ref, started: plan.started, dir }, plan.expected)
+}

@@ -1,0 +1,144 @@
+//! The status for a person: what needs somebody comes first, and whatever is said fits 80 columns.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use ccci_core::config::duration::brief;
+use jiff::Timestamp;
+
+use super::look::{Leftover, Lock, Run, Slots, Status, Waiter};
+
+/// Colours, on a terminal that wants them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(bool);
+
+const NAME: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const WAITS: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const QUIET: Style = Style::new().dimmed();
+
+impl Paint {
+    /// As stdout and `NO_COLOR` have it.
+    pub(super) fn for_stdout() -> Self {
+        Self(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+    }
+
+    fn with(self, style: Style, text: &str) -> String {
+        if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+/// The whole status, line by line.
+pub(super) fn lines(status: &Status, now: Timestamp, paint: Paint) -> Vec<String> {
+    let mut lines = vec![headline(status, paint)];
+    for unknown in &status.unknown {
+        lines.push(paint.with(BAD, &format!("cannot look: {}", plain(unknown))));
+    }
+    for leftover in &status.leftovers {
+        lines.extend(left_over(leftover, now, paint));
+    }
+    for lock in status.locks.iter().filter(|lock| lock.held) {
+        lines.extend(held(lock, now, paint));
+    }
+    for lock in status.locks.iter().filter(|lock| !lock.held) {
+        lines.push(paint.with(QUIET, &format!("free  {}  ({})", lock.name, lock.path.display())));
+    }
+    lines
+}
+
+fn headline(status: &Status, paint: Paint) -> String {
+    let held = status.locks.iter().filter(|lock| lock.held).count();
+    let waits: usize = status.locks.iter().map(|lock| lock.waiters.len()).sum();
+    let mut parts = vec![if held == 0 { paint.with(GOOD, "no lock is held") } else { format!("{held} held") }];
+    if waits > 0 {
+        parts.push(paint.with(WAITS, &format!("{waits} waiting")));
+    }
+    parts.extend(status.slots.as_ref().map(slots));
+    parts.push(match status.leftovers.len() {
+        0 if status.unknown.is_empty() => paint.with(GOOD, "nothing is left over"),
+        0 => paint.with(BAD, "what is left over cannot be told"),
+        some => paint.with(BAD, &format!("{some} left over")),
+    });
+    format!("{}: {}", paint.with(NAME, &plain(&status.host)), parts.join(", "))
+}
+
+fn slots(slots: &Slots) -> String {
+    format!("{} of {} slots taken", slots.taken, slots.total)
+}
+
+fn held(lock: &Lock, now: Timestamp, paint: Paint) -> Vec<String> {
+    let pid = lock.holder_pid.unwrap_or(0);
+    let mut lines = vec![String::new(), format!("{}  {}", paint.with(NAME, &lock.name), party(lock.run.as_ref(), pid))];
+    if let Some(progress) = &lock.progress {
+        let late = lock.expected.phase(&progress.phase).is_some_and(|usual| progress.elapsed(now) > usual * 2);
+        lines.push(format!(
+            "  {}",
+            paint.with(if late { WAITS } else { GOOD }, &plain(&progress.line(now, &lock.expected)))
+        ));
+    }
+    match &lock.owner {
+        Some(owner) if lock.record_agrees => {
+            let left = Duration::try_from(owner.deadline.duration_since(now)).ok().filter(|left| !left.is_zero());
+            let left = left
+                .map_or_else(|| paint.with(BAD, "past its deadline"), |left| format!("deadline in {}", brief(left)));
+            lines.push(format!("  held for {} by pid {pid}, {left}", ago(owner.since, now)));
+        }
+        Some(_) | None if lock.run.is_some() => lines.push(format!("  held by pid {pid}, which has not begun to work")),
+        Some(owner) => lines.push(paint.with(
+            BAD,
+            &format!(
+                "  the kernel names pid {pid} as the one that locked it, the record pid {} ({})",
+                owner.pid,
+                plain(&owner.run_id)
+            ),
+        )),
+        None => lines.push(paint.with(BAD, &format!("  held by pid {pid}, which left no record"))),
+    }
+    lines.extend(lock.waiters.iter().enumerate().map(|(place, waiter)| waits(place + 1, waiter, now, paint)));
+    lines
+}
+
+fn waits(place: usize, waiter: &Waiter, now: Timestamp, paint: Paint) -> String {
+    let since = waiter.run.as_ref().map_or_else(String::new, |run| format!(" for {}", ago(run.started, now)));
+    let pid = waiter.run.as_ref().map_or_else(String::new, |_| format!(", pid {}", waiter.pid));
+    paint.with(WAITS, &format!("  {place}. waits{since}: {}{pid}", party(waiter.run.as_ref(), waiter.pid)))
+}
+
+fn left_over(leftover: &Leftover, now: Timestamp, paint: Paint) -> Vec<String> {
+    let by = leftover.owner.as_ref().map_or_else(String::new, |owner| {
+        format!(" by run {} ({}), {} ago", plain(&owner.run_id), plain(&owner.recipe), ago(owner.since, now))
+    });
+    let mut lines =
+        vec![String::new(), format!("{}  {}{by}", paint.with(NAME, &leftover.domain), paint.with(BAD, "left over"))];
+    lines.push(match (&leftover.quarantined_until, leftover.failures) {
+        (Some(until), failures) => paint.with(
+            BAD,
+            &format!("  quarantined: the janitor failed {failures} times and tries again in {}", ago(now, *until)),
+        ),
+        (None, 0) => "  the janitor's next sweep takes it down".to_owned(),
+        (None, failures) => format!("  the janitor failed {failures} times and tries again with its next sweep"),
+    });
+    lines.push(format!("  at once: cc-ci-run reap {}", leftover.domain));
+    lines
+}
+
+fn party(run: Option<&Run>, pid: u32) -> String {
+    let Some(run) = run else { return format!("pid {pid}") };
+    let pr = run.pr.as_deref().filter(|pr| *pr != "0").map_or_else(String::new, |pr| format!(" PR {pr}"));
+    let git_ref = run.git_ref.as_deref().filter(|name| !name.is_empty());
+    let git_ref = git_ref.map_or_else(String::new, |name| format!(" at {name}"));
+    plain(&format!("{}{pr}{git_ref}, run {}", run.what, run.run_id))
+}
+
+fn ago(since: Timestamp, now: Timestamp) -> String {
+    brief(Duration::from_secs(u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0)))
+        .replace("0ms", "0s")
+        .replace(".0s", "s")
+}
+
+/// What somebody else wrote, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
