@@ -15,9 +15,10 @@ use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
-use ccci_core::rundir::file;
+use ccci_core::rundir::{claim, file};
 use ccci_core::substrate::{self, Substrate};
 use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
+use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::memory::Memory;
@@ -132,7 +133,7 @@ impl Sweep<'_> {
     /// Rule 4, also where somebody unlinked the lock file of a live run: that run still has its app.
     fn unless_a_run_lives(&mut self, lock: AppLock) -> Option<AppLock> {
         let name = lock.at().name().clone();
-        match survey::live_run(self.places, &name) {
+        match self.live_run(&name) {
             Ok(None) => return Some(lock),
             Ok(Some(run_id)) => self.found(Finding::Live {
                 name: name.to_string(),
@@ -143,6 +144,15 @@ impl Sweep<'_> {
         }
         self.give_back(lock);
         None
+    }
+
+    /// A live run of this name, whether or not it has the lock.
+    fn live_run(&self, name: &LockName) -> io::Result<Option<String>> {
+        if !weaken::on(Protection::Patience) {
+            return Ok(None);
+        }
+        let live = claim::live_runs(&self.places.runs_dir, name)?;
+        Ok(live.first().map(|run| run.run_id().to_owned()))
     }
 
     /// Lets go of a lock under which nothing was done.
@@ -250,7 +260,7 @@ impl Sweep<'_> {
     }
 
     fn would_reap(&mut self, at: &LockPath, domain: &Domain) {
-        if let Ok(Some(run_id)) = survey::live_run(self.places, at.name()) {
+        if let Ok(Some(run_id)) = self.live_run(at.name()) {
             let holder = format!("run {run_id} is alive; the lock's file is gone");
             return self.found(Finding::Live { name: domain.to_string(), holder, waiting: 0 });
         }
