@@ -32,7 +32,7 @@ impl fmt::Display for Tally {
         let signals = self.signals.iter().map(|(signal, n)| (signal.clone(), *n)).collect();
         write!(
             f,
-            "rounds: {}; runs: {} ({} green); signals: {} ({}) to {}; {} came too early or too late; lock files unlinked: \
+            "rounds: {}; runs: {} ({} green); signals: {} ({}) to {}; {} met nobody any more; lock files unlinked: \
              {}, robbed: {}; daemon restarts: {}; sweeps: {}, which reaped {}",
             all(rounds),
             self.runs,

@@ -4,6 +4,7 @@
 //! ([`sweep`]). It keeps no list of the living and looks at no ages: who holds an app's lock is alive,
 //! and nobody else is. What it remembers between sweeps ([`memory`]) only makes it more patient.
 
+mod history;
 mod memory;
 mod metrics;
 mod plan;

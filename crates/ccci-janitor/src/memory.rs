@@ -11,6 +11,8 @@ use ccci_core::process::read_limited;
 use ccci_core::rundir::write_atomic;
 use serde::{Deserialize, Serialize};
 
+use crate::history::History;
+
 /// So many failed reaps in a row, and an app is quarantined.
 const PATIENCE: u32 = 3;
 /// The first back-off; it doubles with every further failure.
@@ -39,6 +41,8 @@ pub(crate) struct Memory {
     pub(crate) reaped: u64,
     /// Reaps that failed since the memory began.
     pub(crate) failed: u64,
+    /// The runs that ended since the memory began.
+    pub(crate) history: History,
 }
 
 impl Memory {

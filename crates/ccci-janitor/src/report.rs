@@ -8,6 +8,8 @@ use ccci_core::lifetime::cause::exit;
 use ccci_core::teardown::Receipt;
 use serde::Serialize;
 
+use crate::history::History;
+
 /// What became of one thing.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
@@ -57,6 +59,8 @@ pub(crate) struct Report {
     pub(crate) reaped_total: u64,
     /// Since the janitor's memory began.
     pub(crate) failed_total: u64,
+    /// The runs that ended since the janitor's memory began.
+    pub(crate) history: History,
 }
 
 impl Report {

@@ -21,6 +21,7 @@ use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::history::History;
 use crate::memory::Memory;
 use crate::plan::{Action, plan};
 use crate::report::{Finding, Report};
@@ -45,6 +46,8 @@ struct Sweep<'host> {
     until: Deadline,
     memory: Memory,
     report: Report,
+    /// The runs that ended, counted before retention removes their directories.
+    history: History,
     /// Run directories that a dead guard's teardown is still in.
     needed: BTreeSet<PathBuf>,
 }
@@ -69,11 +72,14 @@ pub(crate) fn run(
         until: Deadline::after(options.budget),
         memory: Memory::load(&places.state_dir),
         report: Report { dry_run: options.dry_run, ..Report::default() },
+        history: History::default(),
         needed: BTreeSet::new(),
     };
+    let looked = SystemTime::now();
     let survey = survey::look(places, &base, &sweep.substrates, &sweep.memory);
     sweep.report.unreadable =
         survey.unreadable.iter().chain(&survey.no_locks).chain(&survey.no_runs).cloned().collect();
+    sweep.history = sweep.memory.history.clone().counting(&survey.runs, looked);
     let actions = plan(&survey, &sweep.memory, &settings.retention, SystemTime::now());
     for (number, action) in actions.iter().enumerate() {
         if sweep.until.passed() || cancelled(signals) {
@@ -380,6 +386,7 @@ impl Sweep<'_> {
             let readable = survey.unreadable.is_empty();
             let changed = self.memory.change(&self.places.state_dir, |memory| {
                 memory.saw(survey.answered.iter().copied().filter(|name| *name != "local"));
+                memory.history.extend_to(&self.history);
                 if readable {
                     memory.keep_only(|domain| survey.apps.keys().any(|app| app.as_str() == domain));
                 }
@@ -389,6 +396,7 @@ impl Sweep<'_> {
             }
         }
         (self.report.reaped_total, self.report.failed_total) = (self.memory.reaped, self.memory.failed);
+        self.report.history = self.memory.history.clone();
     }
 }
 

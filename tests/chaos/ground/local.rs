@@ -15,7 +15,7 @@ use super::{Ground, env_files};
 use crate::round::Kind;
 
 /// An app that is up at once, with all that an app can have.
-const RECIPE_TOML: &str = "[timeouts]\ndeploy = \"20s\"\ntest = \"20s\"\n[local.services.app]\n\
+const RECIPE_TOML: &str = "[timeouts]\ndeploy = \"20s\"\nmonitor = \"0s\"\ntest = \"1m\"\n[local.services.app]\n\
     command = [\"sleep\", \"1000\"]\nvolumes = [\"data\"]\nsecrets = [\"key\"]\n";
 /// Leaves a process behind that left its session.
 const TEST: &str = "#!/bin/sh\n(setsid sleep 1000 >/dev/null 2>&1 &)\nsleep 0.05\n";
@@ -29,9 +29,11 @@ pub(crate) struct Local<'host> {
 
 impl<'host> Local<'host> {
     pub(crate) fn new(host: &'host Host) -> Self {
-        host.settings("grace = \"300ms\"\nteardown_budget = \"30s\"\n");
+        host.settings("grace = \"300ms\"\nteardown_budget = \"30s\"\ndeadline = \"48h\"\n");
         let gate = host.gate("witness");
-        let _folder = host.folder("hello").script("test_install.sh", &gate.pass());
+        // It stands in its test as long as the others play.
+        let patient = RECIPE_TOML.replace("test = \"1m\"", "test = \"24h\"");
+        let _folder = host.folder("hello").toml(&patient).script("test_install.sh", &gate.pass());
         let step = host.run().env("STAGES", "install").start();
         gate.reached();
         let processes = host.processes().iter().map(|process| process.pid).collect();
