@@ -273,23 +273,22 @@ fn a_waiter_on_an_unlinked_file_goes_on_to_wait_on_the_live_one() {
     let inner = host.gate("waiter");
     let waiter = host.guard("db", &[], &inner.pass()).start();
     waiter.waits_for(&lock);
-    // Somebody's clean-up removes the held file; a third run makes a new one and owns it.
+    // Somebody's clean-up removes the held file; a third one makes a new one and owns it.
     let old = fs::metadata(lock.path()).unwrap().ino();
     fs::remove_file(lock.path()).unwrap();
-    let (third, third_gate) = holder(&host, "db");
+    let third = lock.try_acquire(true).unwrap().unwrap();
     assert_ne!(fs::metadata(lock.path()).unwrap().ino(), old);
     first_gate.open();
     let _done = first.end();
-    // It woke up on the old file, and now waits for the third run instead of joining it.
-    host::until("the waiter waits on the live file, or has begun beside the third run", || {
+    // It woke up on the old file, and now waits for the third one instead of joining it.
+    host::until("the waiter waits on the live file, or has begun beside the third one", || {
         let keeper = waiter.keeper().cast_unsigned();
         let waits = host.kernel_on(&lock).iter().any(|entry| entry.waits && entry.pid == keeper);
         (waits || inner.arrival().is_some()).then_some(())
     });
     waiter.waits_for(&lock);
     assert_eq!(inner.arrival(), None, "two owners at once");
-    third_gate.open();
-    let _done = third.end().expect(0);
+    third.release().unwrap();
     inner.reached();
     inner.open();
     waiter.end().expect_clean(0);
@@ -312,6 +311,60 @@ fn a_holder_whose_file_was_taken_over_touches_nothing_more() {
     other.release().unwrap();
     let reaped = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect_clean(0);
     assert!(reaped.out().contains("removed service app"), "{}", reaped.out());
+}
+
+#[test]
+fn a_run_lets_another_end_first_that_was_robbed_of_its_lock_file() {
+    let host = Host::new();
+    let held = Moment::PreUpgrade.prepare(&host);
+    let robbed = held.start(&host);
+    let service = host.service("app");
+    fs::remove_file(host.app_lock().path()).unwrap();
+    let refused = host.run().args(["--on-conflict", "fail"]).end().expect(75);
+    assert!(refused.log().contains("lives though its lock file was removed"), "{}", refused.log());
+    assert_eq!(host.kernel_on(&host.app_lock()), [], "the lock was given back");
+    let next = held.launch(&host).start();
+    let _known = next.run_dir();
+    host::until("the next run waits, or has the app", || {
+        let waits = next.log().contains("lives though its lock file was removed — waiting");
+        (waits || next.part_now("worker").is_some()).then_some(())
+    });
+    assert_eq!(host.service("app"), service, "the app is the robbed run's");
+    held.open();
+    // It finds out before its next change of the app, and leaves that to whoever has the lock.
+    let _ended = robbed.end().expect(69);
+    held.reached_again();
+    held.open();
+    let ended = next.end().expect_clean(0);
+    let preclean = ended.results()["preclean"].to_string();
+    assert!(preclean.contains("service"), "the robbed run's app was reaped after its end: {preclean}");
+}
+
+#[test]
+fn two_robbed_runs_never_wait_for_each_other() {
+    let host = Host::new();
+    let lock = host.guard_lock("db");
+    let (first, first_gate) = holder(&host, "db");
+    let launch = |gate: &ccci_tests::gate::Gate| host.guard("db", &[], &gate.pass()).start();
+    let gates = [host.gate("second"), host.gate("third")];
+    let mut waiting = Vec::new();
+    for gate in &gates {
+        fs::remove_file(lock.path()).unwrap();
+        let next = launch(gate);
+        let _known = next.run_dir();
+        next.says("lives though its lock file was removed — waiting");
+        waiting.push(next);
+    }
+    first_gate.open();
+    let _done = first.end();
+    let mut waiting = waiting.into_iter();
+    // The second has lost its lock by now and never begins; the third has it.
+    let second = waiting.next().unwrap().end().expect(69);
+    assert!(second.err().contains("was removed or replaced by somebody"), "{}", second.err());
+    assert_eq!(gates[0].arrival(), None);
+    gates[1].reached();
+    gates[1].open();
+    waiting.next().unwrap().end().expect_clean(0);
 }
 
 #[test]
@@ -476,8 +529,13 @@ fn reap_refuses_a_live_run() {
     let refused = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect(75);
     assert!(refused.err().contains("is held by another run"), "{}", refused.err());
     assert_eq!(host.service("app"), services);
+    // Nor one that was robbed of its lock file.
+    fs::remove_file(host.app_lock().path()).unwrap();
+    let refused = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect(75);
+    assert!(refused.err().contains("is alive, though it has not got its lock"), "{}", refused.err());
+    assert_eq!(host.service("app"), services);
     held.open();
-    step.end().expect_clean(0);
+    step.end().expect_clean(69);
 }
 
 #[test]

@@ -599,6 +599,34 @@ fn metrics_are_a_whole_file_that_anybody_may_read() {
 }
 
 #[test]
+fn ended_runs_and_their_waits_are_counted_once_and_outlast_their_directories() {
+    let host = Host::new();
+    host.settings("[retention]\nage = \"1h\"\ncount = 1\n");
+    let file = host.path("cc-ci.prom");
+    for _ in 0..2 {
+        drop(host.run().env("STAGES", "install").end().expect(0));
+    }
+    let runs: Vec<_> = host::list(&host.path("runs")).iter().map(|name| host.path("runs").join(name)).collect();
+    for run in &runs {
+        let results = run.join("results.json");
+        let mut text: Value = serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
+        text["phases"].as_array_mut().unwrap().push(serde_json::json!({"name": "wait", "milliseconds": 250}));
+        fs::write(&results, text.to_string()).unwrap();
+        age(&results, 2);
+    }
+    for _ in 0..2 {
+        drop(Swept::of(&host, &["--metrics", file.to_str().unwrap()], 0));
+        let text = fs::read_to_string(&file).unwrap();
+        for line in
+            ["cc_ci_runs_total{verdict=\"green\"} 2", "cc_ci_waits_total 2", "cc_ci_wait_milliseconds_total 500"]
+        {
+            assert!(text.lines().any(|have| have == line), "no `{line}` in\n{text}");
+        }
+    }
+    assert!(runs.iter().all(|run| !run.exists()), "past their retention");
+}
+
+#[test]
 fn a_full_disk_hides_no_report() {
     let host = orphaned();
     // The memory cannot be written: its directory is a file's name.

@@ -52,6 +52,12 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::DependencyRecord => ("features", "a_dependency_is_gone_whatever_becomes_of_the_app"),
         Protection::Redaction => ("pipeline", "the_runs_secrets_are_nowhere_in_its_directory_or_output"),
         Protection::SecretSearch => ("pipeline", "a_secret_that_a_test_writes_into_the_runs_directory_makes_it_red"),
+        Protection::Patience => ("janitor", "a_live_run_whose_lock_file_was_unlinked_keeps_its_app"),
+        Protection::RobbedFirst => ("concurrency", "a_run_lets_another_end_first_that_was_robbed_of_its_lock_file"),
+        Protection::HostLock => ("janitor", "runs_share_the_host_lock_and_wait_for_a_prune"),
+        Protection::PruneAlone => {
+            (WITH_DOCKER, "leaving::images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run")
+        }
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

@@ -16,9 +16,16 @@ mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 ip link set lo up
 
-dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/docker.pid" \
-  --host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/ccci-test-$(basename "$dir")" &
-daemon=$!
-trap 'kill -TERM "$daemon"' TERM
-# A signal ends `wait` early; the second one waits for the daemon's own end.
-wait "$daemon" || wait "$daemon" || true
+stopping=
+trap 'stopping=1; kill -TERM "$daemon"' TERM
+while :; do
+  dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/docker.pid" \
+    --host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/ccci-test-$(basename "$dir")" &
+  daemon=$!
+  # A signal ends `wait` early; the second one waits for the daemon's own end.
+  wait "$daemon" || wait "$daemon" || true
+  # One that ends by itself is not started again and again: restart.sh says when one is to follow.
+  if [ "$stopping" ] || ! rm "$dir/restart" 2>/dev/null; then
+    exit
+  fi
+done

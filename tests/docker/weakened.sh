@@ -12,21 +12,25 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/weakened} RUSTFLAGS="--
 # A daemon of its own for each: some of these leave lost addresses and other people's objects behind.
 unset CCCI_TEST_DOCKER
 
+# The suites of the package ccci-tests drive the built programs.
+cargo build --quiet --workspace --bins
+
 wrong=0
-while read -r protection name; do
+while read -r package protection name; do
   [ $# = 0 ] || [ "$1" = "$protection" ] || continue
-  if CCCI_WEAKEN=$protection cargo test --quiet -p ccci-core --test swarm -- --exact "$name" >/dev/null 2>&1; then
+  if CCCI_WEAKEN=$protection cargo test --quiet -p "$package" --test swarm -- --exact "$name" >/dev/null 2>&1; then
     echo "weakened: $name passes without $protection" >&2
     wrong=1
-  elif ! cargo test --quiet -p ccci-core --test swarm -- --exact "$name" >/dev/null 2>&1; then
+  elif ! cargo test --quiet -p "$package" --test swarm -- --exact "$name" >/dev/null 2>&1; then
     echo "weakened: $name fails with every protection in force" >&2
     wrong=1
   else
     echo "weakened: $name needs $protection"
   fi
 done <<'TABLE'
-ExactName removal::a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay
-VerifyGone removal::a_volume_in_use_is_named_and_goes_as_soon_as_it_can
-WaitForContainers addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed
+ccci-core ExactName removal::a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay
+ccci-core VerifyGone removal::a_volume_in_use_is_named_and_goes_as_soon_as_it_can
+ccci-core WaitForContainers addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed
+ccci-tests PruneAlone leaving::images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run
 TABLE
 exit $wrong

@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use ccci_core::name::Domain;
 use ccci_core::process::Job;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::binaries;
@@ -99,10 +100,23 @@ impl Daemon {
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 
+    /// Runs the `docker` program; whether it succeeded.
+    #[must_use]
+    pub fn try_cli(&self, args: &[&str]) -> bool {
+        self.job(args).run_ok(&mut |_| {}).is_ok()
+    }
+
     /// Whether this is there.
     #[must_use]
     pub fn has(&self, kind: &str, name: &str) -> bool {
-        self.job(&[kind, "inspect", name]).run_ok(&mut |_| {}).is_ok()
+        self.try_cli(&[kind, "inspect", name])
+    }
+
+    /// Ends the daemon with this signal, and waits until another answers in its place.
+    pub fn restart(&self, signal: Signal) {
+        let restart = Job::new(binaries::workspace().join("tests/docker/restart.sh"));
+        let restart = restart.args([self.dir.as_os_str(), signal.as_str().as_ref()]);
+        restart.run_ok(&mut |_| {}).unwrap_or_else(|error| panic!("the daemon does not come up again: {error}"));
     }
 
     /// Everything whose name begins with `<stack>_`, as `kind name`.

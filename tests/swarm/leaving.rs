@@ -1,8 +1,11 @@
 //! What could not be removed, or what nobody was left to remove: named, and gone at the next chance.
 
+use std::fs;
+
 use ccci_tests::moment::abandon;
 use ccci_tests::process;
 use ccci_tests::swarm::{RECIPE, SwarmHost, daemon};
+use serde_json::Value;
 
 /// A run whose custom test lets somebody else take hold of a part of the app; who, by its name.
 fn held(hold: impl Fn(&str, &str) -> String, kind: &str, part: &str, free: &[&str]) {
@@ -87,4 +90,38 @@ pub(crate) fn an_app_whose_guardians_all_died_is_removed_by_the_janitor() {
     assert_eq!(sweep.code, 0, "{}{}", sweep.out(), sweep.err());
     assert_eq!(ours(), [] as [String; 0]);
     swarm.assert_clean();
+}
+
+pub(crate) fn images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run() {
+    let swarm = SwarmHost::new();
+    // The other claims' apps are on the same Docker, and their locks are not this janitor's.
+    swarm.host.settings(&format!("base_domain = \"ci{}.example\"\n", swarm.host.pr()));
+    let archive = swarm.host.path("empty.tar");
+    fs::write(&archive, [0; 1024]).unwrap();
+    let image = daemon().cli(&["import", archive.to_str().unwrap()]);
+    let root = daemon().cli(&["info", "--format", "{{.DockerRootDir}}"]);
+    // The disk as the janitor alone sees it: a small one in the place of the daemon's.
+    let sweep = |kilobytes: u32| -> Value {
+        let disk = format!("mount -t tmpfs -o size=1m none \"$0\"; head -c {kilobytes}k /dev/zero >\"$0/filler\"");
+        let script = format!("{disk}; exec \"$@\"");
+        let launch = swarm.there(swarm.host.command(&["cc-ci-janitor", "sweep", "--json"]));
+        launch.under(&["unshare", "--mount", "sh", "-ec", &script, &root]).end().expect(0).json()
+    };
+    let swept = sweep(700);
+    assert!(swept["pruned"].is_null() && daemon().has("image", &image), "not full enough: {swept:#}");
+
+    let path = swarm.host.path("locks/cc-ci-host.lock");
+    let share = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    rustix::fs::flock(&share, rustix::fs::FlockOperation::NonBlockingLockShared).unwrap();
+    let swept = sweep(850);
+    assert!(swept["pruned"].is_null() && daemon().has("image", &image), "a run is live: {swept:#}");
+    let why = &swept["findings"][0];
+    assert!(why["what"].to_string().contains("image prune (disk 83 % full)"), "{why:#}");
+    assert_eq!(why["why"], "a run is live");
+
+    drop(share);
+    let swept = sweep(850);
+    assert!(!daemon().has("image", &image), "{swept:#}");
+    assert!(swept["pruned"]["images"].as_u64().unwrap() > 0, "{swept:#}");
+    assert!(daemon().has("image", "ccci-test:1"), "what has a name stays");
 }

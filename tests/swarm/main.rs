@@ -49,7 +49,8 @@ fn main() -> ExitCode {
         leaving: a_volume_in_use_is_named_and_the_next_run_removes_it,
             a_secret_in_use_is_named_and_the_next_run_removes_it,
             an_app_whose_guardians_all_died_is_removed_by_the_next_run,
-            an_app_whose_guardians_all_died_is_removed_by_the_janitor;
+            an_app_whose_guardians_all_died_is_removed_by_the_janitor,
+            images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run;
         clash: two_recipes_are_up_at_the_same_time, a_second_run_of_the_domain_waits_and_then_deploys_once;
     };
     claims.extend(lifetime::claims());

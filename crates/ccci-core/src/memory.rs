@@ -2,10 +2,13 @@
 //! and running totals. It makes the janitor more patient, never bolder; losing it costs nothing but a
 //! few tries. The janitor alone writes it; `cc-ci-run status` shows what is quarantined.
 
+mod history;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use history::History;
 use serde::{Deserialize, Serialize};
 
 use crate::name::Domain;
@@ -40,6 +43,8 @@ pub struct Memory {
     pub reaped: u64,
     /// Reaps that failed since the memory began.
     pub failed: u64,
+    /// The runs that ended since the memory began.
+    pub history: History,
 }
 
 impl Memory {

@@ -4,6 +4,8 @@
 //! dies loses nothing it had said; `planned.jsonl` is the durable record of what will be created,
 //! written before it is created (`[48]`). Whole files are replaced atomically.
 
+pub mod claim;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -63,7 +65,7 @@ pub struct RunDir {
     path: PathBuf,
     /// An exclusive lock on the directory itself while its keeper lives: who trims old run
     /// directories asks the kernel too.
-    _claim: Option<Arc<File>>,
+    claim: Option<Arc<File>>,
 }
 
 impl RunDir {
@@ -90,7 +92,7 @@ impl RunDir {
                 Ok(()) => {
                     let claim = File::open(&path).and_then(|dir| fs2::FileExt::try_lock_exclusive(&dir).map(|()| dir));
                     let claim = claim.map_err(fail("claim", &path))?;
-                    return Ok((Self { path, _claim: Some(Arc::new(claim)) }, id.clone()));
+                    return Ok((Self { path, claim: Some(Arc::new(claim)) }, id.clone()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
                 Err(error) => return Err(fail("create", &path)(error)),
@@ -102,7 +104,17 @@ impl RunDir {
     /// An existing run's directory.
     #[must_use]
     pub const fn open(path: PathBuf) -> Self {
-        Self { path, _claim: None }
+        Self { path, claim: None }
+    }
+
+    /// Gives up the claim, before the lock: who has the lock and still meets the claim of a run that had
+    /// it knows that the run was robbed of it.
+    pub fn unclaim(&self) {
+        if let Some(claim) = &self.claim
+            && let Err(error) = fs2::FileExt::unlock(claim.as_ref())
+        {
+            tracing::debug!(%error, "the claim lasts as long as this process");
+        }
     }
 
     /// Where it is.
@@ -217,32 +229,6 @@ impl RunDir {
     pub fn planned(&self) -> Result<Vec<Object>, RunDirError> {
         self.lines(file::PLANNED)
     }
-}
-
-/// The directories of runs whose keeper is alive, whether it has its lock or waits for it: the kernel
-/// says so, by the lock that a keeper holds on its run's directory.
-///
-/// # Errors
-/// When `runs_dir` is there and cannot be listed, or a directory in it cannot be asked.
-pub fn claimed(runs_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(runs_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut alive = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        // The plan is written after the directory was claimed, so no claim is ever in the way of this.
-        let Ok(plan) = File::open(path.join(file::RUN)) else { continue };
-        drop(plan);
-        match File::open(&path).map(|dir| fs2::FileExt::try_lock_shared(&dir)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => alive.push(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(Err(error)) | Err(error) => return Err(error),
-        }
-    }
-    Ok(alive)
 }
 
 /// Replaces a file: written beside it, synced, renamed, and the rename synced.

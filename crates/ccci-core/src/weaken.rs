@@ -85,6 +85,14 @@ protections! {
     Redaction,
     /// The run's own files are searched for its secrets.
     SecretSearch,
+    /// The janitor leaves an app alone of which a run lives that has not got the lock.
+    Patience,
+    /// A run lets a live run end first that was robbed of its lock file.
+    RobbedFirst,
+    /// A run has a share of the host lock, so that no image is pruned under it.
+    HostLock,
+    /// An image prune has the host lock alone.
+    PruneAlone,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -50,7 +50,7 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         Ok(mut kept) => {
             let concluded = results::conclude(&plan, &dir, &kept.facts, &mut kept.console);
             // Also when the report cannot be written.
-            give_up(kept);
+            give_up(kept, &dir);
             let results = concluded?;
             if json {
                 print_json(&results)?;
@@ -79,10 +79,11 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
             let (code, clean) = results::of_guard(&request.plan, &dir, &kept.facts, &mut kept.console)?;
             if !clean {
                 // The record in the lock's file leads the next guard to what this one left.
+                dir.unclaim();
                 return Ok(ExitCode::from(code));
             }
             discard(&dir);
-            give_up(kept);
+            give_up(kept, &dir);
             Ok(ExitCode::from(code))
         }
         Err(not_taken) => {
@@ -94,7 +95,8 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
 
 /// The lock goes last: who gets it next finds a clean app and a finished report. Where a part of the
 /// run may still be at work it is not given up here: it lasts until that part is gone too.
-fn give_up(kept: Kept) {
+fn give_up(kept: Kept, dir: &RunDir) {
+    dir.unclaim();
     if !kept.facts.no_reaper
         && let Err(error) = kept.lock.release()
     {

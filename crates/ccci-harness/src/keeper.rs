@@ -10,6 +10,7 @@
 //! reaper (`execve`), so there is no moment in which only the keeper knows of the app.
 
 mod ear;
+mod robbed;
 mod taking;
 
 use std::ffi::OsString;
@@ -82,11 +83,10 @@ impl Keeper {
     /// [`NotTaken`] when there was no lock and so nothing to undo.
     pub(crate) fn keep(mut self) -> Result<Kept, NotTaken> {
         let lock = self.take_lock()?;
-        // The slot first: a prune that waits for nobody's share to end need not wait for a queue.
-        let turns = self.fit_into_step().and_then(|()| Ok((self.take_slot()?, self.share_host()?)));
-        let turns = match turns {
+        let turns = match self.take_turns(&lock) {
             Ok(turns) => turns,
             Err(not_taken) => {
+                self.dir.unclaim();
                 give_back(lock);
                 return Err(not_taken);
             }
@@ -97,6 +97,14 @@ impl Keeper {
             Err(error) => Facts { host: Some(format!("{error:#}")), no_reaper: true, ..self.facts },
         };
         Ok(Kept { lock, facts, console: self.console, _turns: turns })
+    }
+
+    /// All that a run waits for once it has its lock.
+    fn take_turns(&mut self, lock: &AppLock) -> Result<(Option<Slot>, Option<Share>), NotTaken> {
+        self.outlast_the_robbed(lock)?;
+        self.fit_into_step()?;
+        // The slot first: a prune that waits for nobody's share to end need not wait for a queue.
+        Ok((self.take_slot()?, self.share_host()?))
     }
 
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {

@@ -59,6 +59,16 @@ fn text(report: &Report) -> String {
         "When the last sweep ended.",
         &one(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)),
     );
+    let runs: Vec<_> =
+        report.history.runs.iter().map(|(verdict, n)| (format!("{{verdict=\"{}\"}}", escape(verdict)), *n)).collect();
+    metric("runs_total", "counter", "Runs that ended, by verdict.", &runs);
+    metric("waits_total", "counter", "Runs that had to wait for their lock.", &one(report.history.waited));
+    metric(
+        "wait_milliseconds_total",
+        "counter",
+        "How long runs waited for their lock.",
+        &one(report.history.waited_ms),
+    );
     metric("reaped_total", "counter", "Apps of dead runs that were reaped.", &one(report.reaped_total));
     metric("reap_failures_total", "counter", "Reaps that left something.", &one(report.failed_total));
     text

@@ -5,6 +5,7 @@ use std::fmt;
 
 use ccci_core::docker::host::Addresses;
 use ccci_core::lifetime::cause::exit;
+use ccci_core::memory::History;
 use ccci_core::teardown::Receipt;
 use serde::Serialize;
 
@@ -57,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) reaped_total: u64,
     /// Since the janitor's memory began.
     pub(crate) failed_total: u64,
+    /// The runs that ended since the janitor's memory began.
+    pub(crate) history: History,
 }
 
 impl Report {

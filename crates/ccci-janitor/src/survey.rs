@@ -13,9 +13,8 @@ use ccci_core::config::Places;
 use ccci_core::memory::Memory;
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RunId};
 use ccci_core::process::tagged;
-use ccci_core::rundir::{self, file};
+use ccci_core::rundir::file;
 use ccci_core::substrate::Substrate;
-use serde::Deserialize;
 
 /// A lock file of ours, or something that has its name.
 #[derive(Debug, Clone)]
@@ -152,24 +151,4 @@ fn run_directories(dir: &Path) -> io::Result<Vec<RunDirectory>> {
 
 fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// As much of `run.json` as says whose a run is.
-#[derive(Debug, Deserialize)]
-struct Whose {
-    lock: String,
-    run_id: String,
-}
-
-/// A live run of this name, whether or not it has the lock.
-///
-/// Asked under the lock: a run that is alive and yet does not hold it waits for it, or somebody
-/// unlinked its lock file. Either way the app is its own to take down, not ours.
-///
-/// # Errors
-/// When the run directories cannot be read.
-pub(crate) fn live_run(places: &Places, name: &LockName) -> io::Result<Option<String>> {
-    let plans = rundir::claimed(&places.runs_dir)?.into_iter();
-    let mut whose = plans.filter_map(|dir| serde_json::from_slice::<Whose>(&fs::read(dir.join(file::RUN)).ok()?).ok());
-    Ok(whose.find(|whose| whose.lock == name.file_name()).map(|whose| whose.run_id))
 }

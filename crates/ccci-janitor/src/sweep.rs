@@ -12,13 +12,14 @@ use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::signals::{CANCEL, Signals};
 use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
-use ccci_core::memory::Memory;
+use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
-use ccci_core::rundir::file;
+use ccci_core::rundir::{claim, file};
 use ccci_core::substrate::{self, Substrate};
 use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
+use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::plan::{Action, plan};
@@ -44,6 +45,8 @@ struct Sweep<'host> {
     until: Deadline,
     memory: Memory,
     report: Report,
+    /// The runs that ended, counted before retention removes their directories.
+    history: History,
     /// Run directories that a dead guard's teardown is still in.
     needed: BTreeSet<PathBuf>,
 }
@@ -68,11 +71,15 @@ pub(crate) fn run(
         until: Deadline::after(options.budget),
         memory: Memory::load(&places.state_dir),
         report: Report { dry_run: options.dry_run, ..Report::default() },
+        history: History::default(),
         needed: BTreeSet::new(),
     };
+    let looked = SystemTime::now();
     let survey = survey::look(places, &base, &sweep.substrates, &sweep.memory);
     sweep.report.unreadable =
         survey.unreadable.iter().chain(&survey.no_locks).chain(&survey.no_runs).cloned().collect();
+    let runs = survey.runs.iter().map(|run| (run.path.as_path(), run.modified));
+    sweep.history = sweep.memory.history.clone().counting(runs, looked);
     let actions = plan(&survey, &sweep.memory, &settings.retention, SystemTime::now());
     for (number, action) in actions.iter().enumerate() {
         if sweep.until.passed() || cancelled(signals) {
@@ -132,7 +139,7 @@ impl Sweep<'_> {
     /// Rule 4, also where somebody unlinked the lock file of a live run: that run still has its app.
     fn unless_a_run_lives(&mut self, lock: AppLock) -> Option<AppLock> {
         let name = lock.at().name().clone();
-        match survey::live_run(self.places, &name) {
+        match self.live_run(&name) {
             Ok(None) => return Some(lock),
             Ok(Some(run_id)) => self.found(Finding::Live {
                 name: name.to_string(),
@@ -143,6 +150,15 @@ impl Sweep<'_> {
         }
         self.give_back(lock);
         None
+    }
+
+    /// A live run of this name, whether or not it has the lock.
+    fn live_run(&self, name: &LockName) -> io::Result<Option<String>> {
+        if !weaken::on(Protection::Patience) {
+            return Ok(None);
+        }
+        let live = claim::live_runs(&self.places.runs_dir, name)?;
+        Ok(live.first().map(|run| run.run_id().to_owned()))
     }
 
     /// Lets go of a lock under which nothing was done.
@@ -250,7 +266,7 @@ impl Sweep<'_> {
     }
 
     fn would_reap(&mut self, at: &LockPath, domain: &Domain) {
-        if let Ok(Some(run_id)) = survey::live_run(self.places, at.name()) {
+        if let Ok(Some(run_id)) = self.live_run(at.name()) {
             let holder = format!("run {run_id} is alive; the lock's file is gone");
             return self.found(Finding::Live { name: domain.to_string(), holder, waiting: 0 });
         }
@@ -370,6 +386,7 @@ impl Sweep<'_> {
             let readable = survey.unreadable.is_empty();
             let changed = self.memory.change(&self.places.state_dir, |memory| {
                 memory.saw(survey.answered.iter().copied().filter(|name| *name != "local"));
+                memory.history.extend_to(&self.history);
                 if readable {
                     memory.keep_only(|domain| survey.apps.keys().any(|app| app.as_str() == domain));
                 }
@@ -379,6 +396,7 @@ impl Sweep<'_> {
             }
         }
         (self.report.reaped_total, self.report.failed_total) = (self.memory.reaped, self.memory.failed);
+        self.report.history = self.memory.history.clone();
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Protocol {
     pub dirty_on_acquire: bool,
     /// The janitor leaves an app alone of which a run lives that has lost its lock file.
     pub patience: bool,
+    /// A run lets a live run end first that was robbed of its lock.
+    pub robbed_first: bool,
+    /// It looks for such a run before it verifies its own lock, not after.
+    pub look_then_verify: bool,
     /// A run that woke on an unlinked file tries again.
     pub retry: bool,
     /// The janitor reaps.
@@ -49,6 +53,8 @@ impl Protocol {
         verified_unlink: true,
         dirty_on_acquire: true,
         patience: true,
+        robbed_first: true,
+        look_then_verify: true,
         retry: true,
         janitor: true,
     };
@@ -65,6 +71,12 @@ pub enum At {
     Wait,
     /// Has the lock of a file, and looks whether it is the path's.
     Check,
+    /// About to look for a live run that had the lock before it.
+    Look,
+    /// About to verify that the lock is still its own.
+    Verify,
+    /// Waits for the end of such a run.
+    Outlast,
     /// Owns the app: about to reap what it finds.
     Preclean,
     /// About to deploy.
@@ -93,6 +105,16 @@ impl At {
     const fn lives(self) -> bool {
         !matches!(self, Self::Start | Self::Done | Self::Dead)
     }
+
+    /// Whether its claim on its run's directory is to be met: it is given up before the lock.
+    fn claims(self) -> bool {
+        (Self::Open..=Self::Regain).contains(&self)
+    }
+
+    /// Whether it is to be met with a record that it had the lock.
+    fn claims_with_lock(self) -> bool {
+        (Self::Look..=Self::Regain).contains(&self)
+    }
 }
 
 /// A run, or the janitor.
@@ -105,6 +127,8 @@ pub struct Actor {
     pub file: Option<u8>,
     /// Whether a stranger removed its lock file while it held it.
     pub robbed: bool,
+    /// Whether it saw a live run that had the lock before it.
+    pub sees: bool,
 }
 
 /// Who did what, in the order of [`World::actors`].
@@ -133,6 +157,8 @@ pub struct World {
     pub touched: bool,
     /// The janitor removed the app of a run that is alive.
     pub reaped_live: bool,
+    /// A run changed or removed the app of a run that is alive.
+    pub changed_live: bool,
     /// A run deployed over what a dead one left.
     pub dirty: bool,
     /// The janitor reaped an orphan.
@@ -187,7 +213,9 @@ impl World {
         let Some(owner) = self.app.filter(|owner| *owner != who) else { return };
         let other = self.actors[owner];
         self.touched |= other.at.owns() && !other.robbed;
-        self.reaped_live |= who == JANITOR && other.at.lives();
+        let alive = other.at.claims();
+        self.reaped_live |= who == JANITOR && alive;
+        self.changed_live |= who != JANITOR && alive;
     }
 
     /// Removes the path's file; whoever holds it no longer has the path's.
@@ -198,6 +226,11 @@ impl World {
         {
             self.actors[holder].robbed = true;
         }
+    }
+
+    /// Whether the other run is alive and had the lock.
+    fn outlasts(&self, run: Who) -> bool {
+        self.actors[1 - run].at.claims_with_lock()
     }
 
     fn runs_are_over(&self) -> bool {
@@ -219,10 +252,35 @@ impl Protocol {
             // The kernel wakes it: only possible while nobody holds the file's lock.
             At::Wait if world.grant(who) => At::Check,
             At::Wait => At::Wait,
-            At::Check if world.is_live(who) || !self.inode_check => At::Preclean,
+            At::Check if world.is_live(who) || !self.inode_check => match self.robbed_first {
+                true if self.look_then_verify => At::Look,
+                true => At::Verify,
+                false => At::Preclean,
+            },
             At::Check => {
                 world.free(who);
                 if self.retry { At::Open } else { At::Wait }
+            }
+            At::Look => {
+                let sees = world.outlasts(who);
+                world.actors[who].sees = sees;
+                match (self.look_then_verify, sees) {
+                    (true, _) => At::Verify,
+                    (false, true) => At::Outlast,
+                    (false, false) => At::Preclean,
+                }
+            }
+            At::Verify if !verified => At::Unlock,
+            At::Verify if !self.look_then_verify => At::Look,
+            At::Verify if world.actors[who].sees => At::Outlast,
+            At::Verify => At::Preclean,
+            // Woken by the other's end.
+            At::Outlast => {
+                if self.look_then_verify {
+                    At::Look
+                } else {
+                    At::Verify
+                }
             }
             At::Preclean | At::Deploy | At::Work | At::TearDown if !verified => At::Regain,
             At::Preclean => {
@@ -304,7 +362,7 @@ impl Protocol {
             At::Wait if world.grant(JANITOR) => At::Check,
             At::Wait => done(world),
             At::Check if self.inode_check && !world.is_live(JANITOR) => again(world),
-            At::Check if self.patience && world.actors[..JANITOR].iter().any(|run| run.at.lives()) => At::Unlink,
+            At::Check if self.patience && world.actors[..JANITOR].iter().any(|run| run.at.claims()) => At::Unlink,
             At::Check => At::Preclean,
             At::Preclean => {
                 let verified = world.is_live(JANITOR) || !self.holder_verify || !self.lock_before_reap;
@@ -338,6 +396,7 @@ impl Protocol {
         match actor.at {
             At::Done | At::Dead => false,
             At::Wait => actor.file.is_some_and(|file| world.files[usize::from(file)].is_none()),
+            At::Outlast => !world.outlasts(who),
             _ => true,
         }
     }
@@ -348,7 +407,7 @@ impl Model for Protocol {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        let actor = Actor { at: At::Start, file: None, robbed: false };
+        let actor = Actor { at: At::Start, file: None, robbed: false, sees: false };
         vec![World {
             path: None,
             files: Vec::new(),
@@ -359,6 +418,7 @@ impl Model for Protocol {
             sweeps: SWEEPS,
             touched: false,
             reaped_live: false,
+            changed_live: false,
             dirty: false,
             reaped: false,
             regained: false,
@@ -402,6 +462,7 @@ impl Model for Protocol {
             }),
             Property::always("nobody touches a live owner's app", |_, world: &World| !world.touched),
             Property::always("the janitor reaps no live run's app", |_, world: &World| !world.reaped_live),
+            Property::always("no run changes a live run's app", |_, world: &World| !world.changed_live),
             Property::always("every run deploys on clean ground", |_, world: &World| !world.dirty),
             Property::always("in the end nothing is left", |model: &Self, world: &World| {
                 !is_over(*model, world) || world.app.is_none() && world.files.iter().all(Option::is_none)
@@ -410,6 +471,9 @@ impl Model for Protocol {
                 !is_over(*model, world) || world.actors[..JANITOR].iter().all(|run| !run.at.lives())
             }),
             // What never happens proves nothing.
+            Property::sometimes("a robbed run is outlasted", |_, world: &World| {
+                world.actors.iter().any(|actor| actor.at == At::Outlast)
+            }),
             Property::sometimes("an orphan is reaped", |_, world: &World| world.reaped),
             Property::sometimes("a lost lock is had again", |_, world: &World| world.regained),
             Property::sometimes("both runs end in order", |_, world: &World| {
@@ -487,6 +551,16 @@ mod tests {
     #[test]
     fn without_patience_the_janitor_reaps_a_run_whose_file_was_unlinked() {
         violates(Protocol { patience: false, ..Protocol::BUILT }, "the janitor reaps no live run's app");
+    }
+
+    #[test]
+    fn without_a_look_for_the_robbed_a_run_takes_a_live_runs_app() {
+        violates(Protocol { robbed_first: false, ..Protocol::BUILT }, "no run changes a live run's app");
+    }
+
+    #[test]
+    fn verified_before_the_look_two_robbed_runs_wait_for_each_other() {
+        violates(Protocol { look_then_verify: false, ..Protocol::BUILT }, "nobody waits for ever");
     }
 
     #[test]

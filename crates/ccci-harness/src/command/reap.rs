@@ -7,9 +7,10 @@ use std::time::Duration;
 use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::signals::Signals;
-use ccci_core::lock::LockPath;
+use ccci_core::lock::{LockError, LockPath};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::tagged::{Tag, lock_mark};
+use ccci_core::rundir::claim::live_runs;
 use ccci_core::substrate;
 use ccci_core::teardown::{Teardown, take_down};
 
@@ -29,6 +30,11 @@ pub(crate) fn main(reap: &Reap, config: Option<&Path>) -> anyhow::Result<ExitCod
     let _deaf = Signals::listen()?;
     let at = LockPath::new(&places.lock_dir, LockName::App(domain.clone()));
     let Some(lock) = at.try_acquire(true)? else { anyhow::bail!("{} cannot be locked", at.path().display()) };
+    if let Some(run) = live_runs(&places.runs_dir, at.name())?.first() {
+        lock.release()?;
+        let held = anyhow::Error::new(LockError::Held { path: at.path().to_owned() });
+        return Err(held.context(format!("run {} is alive, though it has not got its lock", run.run_id())));
+    }
     let tag = Tag::Lock(lock_mark(at.path()));
     let substrates = substrate::available(&places);
     let teardown = Teardown {

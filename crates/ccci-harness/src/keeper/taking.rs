@@ -155,11 +155,20 @@ impl Keeper {
     /// Takes a share of the host lock: a recipe's run and an image prune exclude each other (`[prune]`).
     pub(super) fn share_host(&mut self) -> Result<Option<Share>, NotTaken> {
         let Job::Recipe(_) = &self.plan.job else { return Ok(None) };
+        if !weaken::on(Protection::HostLock) {
+            return Ok(None);
+        }
         let host = Host::new(&self.plan.places.lock_dir)?;
         self.take_turn(host, "host lock", "images are being pruned on this host", "an image prune").map(Some)
     }
 
-    fn take_turn<T: Turn>(&mut self, mut turn: T, what: &str, busy: &str, holder: &str) -> Result<T::Taken, NotTaken> {
+    pub(super) fn take_turn<T: Turn>(
+        &mut self,
+        mut turn: T,
+        what: &str,
+        busy: &str,
+        holder: &str,
+    ) -> Result<T::Taken, NotTaken> {
         let begun = Deadline::after(Duration::ZERO);
         let mut said = false;
         loop {

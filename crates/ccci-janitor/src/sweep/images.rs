@@ -3,10 +3,12 @@
 //! Pruned is only what has no name, only on a disk that is nearly full, and only while no run is live
 //! (`[prune]`): runs hold the host lock together, a prune alone. Never `--all`, never volumes.
 
+use std::fs::File;
 use std::io;
 
 use ccci_core::docker::{Docker, DockerError, Endpoint};
 use ccci_core::lock::slots::open_host_lock;
+use ccci_core::weaken::{self, Protection};
 
 use super::Sweep;
 use crate::report::{Finding, Pruned};
@@ -43,9 +45,7 @@ impl Sweep<'_> {
             self.skipped(what, "would be done");
             return Ok(());
         }
-        let alone = open_host_lock(&self.places.lock_dir)
-            .and_then(|file| fs2::FileExt::try_lock_exclusive(&file).map(|()| file));
-        let lock = match alone {
+        let lock = match self.alone() {
             Ok(lock) => lock,
             Err(error) => {
                 let contended = error.raw_os_error() == fs2::lock_contended_error().raw_os_error();
@@ -59,5 +59,14 @@ impl Sweep<'_> {
         let pruned = pruned?;
         self.report.pruned = Some(Pruned { images: pruned.images_deleted.len(), bytes: pruned.space_reclaimed });
         Ok(())
+    }
+
+    /// The host lock, alone.
+    fn alone(&self) -> io::Result<File> {
+        let file = open_host_lock(&self.places.lock_dir)?;
+        if weaken::on(Protection::PruneAlone) {
+            fs2::FileExt::try_lock_exclusive(&file)?;
+        }
+        Ok(file)
     }
 }
