@@ -51,6 +51,11 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::SavedTeardown => ("guard", "the_saved_teardown_runs_when_the_workspace_is_gone"),
         Protection::Redaction => ("pipeline", "the_runs_secrets_are_nowhere_in_its_directory_or_output"),
         Protection::SecretSearch => ("pipeline", "a_secret_that_a_test_writes_into_the_runs_directory_makes_it_red"),
+        Protection::OwnComment => ("forge", "a_comment_of_somebody_else_with_our_marker_is_left_alone"),
+        Protection::ToldAfterRelease => ("forge", "the_lock_is_free_before_the_forge_is_told_of_the_end"),
+        Protection::MembersOnly => ("bridge", "a_members_wish_becomes_one_build_of_the_pull_requests_head"),
+        Protection::ClaimedOnce => ("bridge", "a_wish_that_another_bridge_took_is_left_to_it"),
+        Protection::WebhookSignature => ("bridge", "only_a_signed_webhook_makes_it_look_at_once"),
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

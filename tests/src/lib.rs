@@ -12,6 +12,7 @@
 
 pub mod binaries;
 pub mod folder;
+pub mod forge;
 pub mod gate;
 pub mod host;
 pub mod moment;

@@ -322,6 +322,14 @@ impl Part {
         Ok(self.child.try_wait()?.map(ended))
     }
 
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What `waitpid(2)` says.
+    pub fn wait(&mut self) -> io::Result<Ended> {
+        Ok(ended(self.child.wait()?))
+    }
+
     /// Sends a signal to it alone. It is not collected yet, so the pid cannot be another's.
     pub fn signal(&self, signal: Signal) {
         // ESRCH cannot be: an ended child stays a zombie until `try_wait`.

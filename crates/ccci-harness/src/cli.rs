@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ccci_core::config::forge::Repository;
 use ccci_core::config::{OnConflict, duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -39,6 +40,15 @@ Examples:
 The command's exit status is passed on. While it runs, no other guard of the same name does, on the
 whole host; however it ends, everything that it started is ended and the teardown runs.";
 
+const BRIDGE_HELP: &str = "\
+Reads the comments of the repositories in the settings' [bridge] every 30 seconds, and on a signed webhook at
+once. A comment whose first line is `!testme` or `!testme --quick` starts a build on Drone with RECIPE, REF,
+PR, SRC, CCCI_REPOSITORY and CCCI_QUICK as its parameters. What was there before it started is ignored. It
+keeps no state: a comment that was taken carries the reaction `eyes`, one that Drone refused `confused`.
+
+Example:
+  cc-ci-run bridge --config /etc/cc-ci/settings.toml";
+
 /// Exclusive test deploys with guaranteed cleanup on a shared CI host.
 #[derive(Debug, Parser)]
 #[command(name = "cc-ci-run", version, after_help = EXIT_CODES, propagate_version = true)]
@@ -68,12 +78,18 @@ pub(crate) enum Command {
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),
+    /// Start a build for every `!testme` of a member on an enrolled repository; ends with SIGTERM
+    #[command(after_help = BRIDGE_HELP)]
+    Bridge,
     /// Check a settings file or a test folder
     #[command(subcommand)]
     Config(Config),
     /// For packagers: write man pages or shell completions
     #[command(subcommand, hide = true)]
     Generate(ccci_manual::Generate),
+    /// One part of a run; started by the keeper
+    #[command(hide = true)]
+    Announce { dir: PathBuf },
     /// One part of a run; started by the keeper
     #[command(hide = true)]
     Worker { dir: PathBuf, lock: i32, alive: i32 },
@@ -149,6 +165,9 @@ pub(crate) struct Run {
     /// The pull request's number
     #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
     pub(crate) pr: String,
+    /// The forge's repository that the pull request is of [default: repository of the settings' [forge]]
+    #[arg(long, value_name = "OWNER/NAME", env = "CCCI_REPOSITORY")]
+    pub(crate) repository: Option<Repository>,
     /// How to deploy
     #[arg(long, value_enum, default_value = "auto", env = "CCCI_ENGINE")]
     pub(crate) engine: EngineChoice,
@@ -158,6 +177,9 @@ pub(crate) struct Run {
     /// Which stages to run, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', env = "STAGES")]
     pub(crate) stages: Vec<Tier>,
+    /// Only the stages install and custom, unless --stages says others
+    #[arg(long, env = "CCCI_QUICK", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) quick: bool,
     /// The version to upgrade from [default: the newest release tag before the ref]
     #[arg(long, value_name = "TAG", env = "VERSION")]
     pub(crate) version_from: Option<String>,

@@ -36,8 +36,7 @@ use crate::console::Console;
 use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
 use crate::reaper::{self, Mode};
-pub(crate) use ear::Ear;
-use ear::Wake;
+pub(crate) use ear::{Ear, Wake};
 pub(crate) use taking::NotTaken;
 
 /// How often a reaper that died is followed by another.
