@@ -49,6 +49,14 @@ keeps no state: a comment that was taken carries the reaction `eyes`, one that D
 Example:
   cc-ci-run bridge --config /etc/cc-ci/settings.toml";
 
+const SELFTEST_EXAMPLE: &str = "\
+As a step of a build of its own, called as `run` is:
+  CCCI_PARENT_PID=$$ cc-ci-run selftest runner
+Then cancel the build, and read /var/lib/cc-ci/selftest-runner.json on the host: `says` has it in words,
+docs/operations.md tells what to make of it.
+
+Exit codes: 143 cancelled, and not killed afterwards; 1 nobody cancelled it.";
+
 /// Exclusive test deploys with guaranteed cleanup on a shared CI host.
 #[derive(Debug, Parser)]
 #[command(name = "cc-ci-run", version, after_help = EXIT_CODES, propagate_version = true)]
@@ -84,6 +92,12 @@ pub(crate) enum Command {
     /// Check a settings file or a test folder
     #[command(subcommand)]
     Config(Config),
+    /// Find out what this host's CI runner does to a run
+    #[command(subcommand)]
+    Selftest(Selftest),
+    /// One part of a selftest; started by it
+    #[command(hide = true)]
+    SelftestPart(SelftestPart),
     /// For packagers: write man pages or shell completions
     #[command(subcommand, hide = true)]
     Generate(ccci_manual::Generate),
@@ -245,6 +259,52 @@ pub(crate) struct Reap {
     pub(crate) domain: String,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Selftest {
+    /// Deploy nothing, wait to be cancelled, and write down what the runner really did
+    #[command(after_help = SELFTEST_EXAMPLE)]
+    Runner(Runner),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runner {
+    /// Where to write it [default: selftest-runner.json in the state directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How long to wait to be cancelled
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive)]
+    pub(crate) limit: Duration,
+    /// How long to go on after the first signal, to see whether SIGKILL follows
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = positive)]
+    pub(crate) patience: Duration,
+    /// How long to look on after the end, for what the runner does late
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
+    pub(crate) settle: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SelftestPart {
+    #[arg(long, value_enum)]
+    pub(crate) role: Role,
+    /// The end of the pipe that what is seen goes through
+    #[arg(long)]
+    pub(crate) seen: i32,
+    /// The end of the pipe that lasts as long as the witness
+    #[arg(long)]
+    pub(crate) leash: i32,
+    /// What the witness is to know
+    #[arg(long, default_value = "")]
+    pub(crate) brief: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// In the step's own process group
+    Neighbour,
+    /// In a session of its own
+    Witness,
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,6 +21,7 @@ mod recipe;
 mod remote;
 mod request;
 mod results;
+mod selftest;
 mod worker;
 
 use std::io::IsTerminal as _;
@@ -57,6 +58,8 @@ fn main() -> ExitCode {
         Command::Exec(exec) => command::exec::main(&exec, cli.config.as_deref()),
         Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
         Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),
+        Command::Selftest(cli::Selftest::Runner(runner)) => selftest::runner(&runner, cli.config.as_deref()),
+        Command::SelftestPart(part) => selftest::part(&part),
         Command::Bridge => bridge::main(cli.config.as_deref()),
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),

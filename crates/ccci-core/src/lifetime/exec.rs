@@ -29,6 +29,8 @@ pub struct Birth {
     pub death_signal: Option<Signal>,
     /// Whether it leads a session of its own (it outlives us, no terminal reaches it).
     pub new_session: bool,
+    /// Whether a part stays in the group of who starts it, where it hears what that hears.
+    pub same_group: bool,
     /// Whether the signals of [`signals::CANCEL`] start blocked; nothing is blocked otherwise, as a
     /// blocked mask is inherited (incident `[restart]`).
     pub block_cancel: bool,
