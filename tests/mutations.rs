@@ -58,6 +58,11 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::PruneAlone => {
             (WITH_DOCKER, "leaving::images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run")
         }
+        Protection::OwnComment => ("forge", "a_comment_of_somebody_else_with_our_marker_is_left_alone"),
+        Protection::ToldAfterRelease => ("forge", "the_lock_is_free_before_the_forge_is_told_of_the_end"),
+        Protection::MembersOnly => ("bridge", "a_members_wish_becomes_one_build_of_the_pull_requests_head"),
+        Protection::ClaimedOnce => ("bridge", "a_wish_that_another_bridge_took_is_left_to_it"),
+        Protection::WebhookSignature => ("bridge", "only_a_signed_webhook_makes_it_look_at_once"),
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

@@ -13,6 +13,7 @@
 pub mod abra;
 pub mod binaries;
 pub mod folder;
+pub mod forge;
 pub mod gate;
 pub mod host;
 pub mod moment;

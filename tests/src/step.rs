@@ -250,6 +250,12 @@ impl<'host> Step<'host> {
         self.host.processes().iter().find(|process| process.is_part(role, &dir)).map(|process| process.pid)
     }
 
+    /// What it has printed on stderr so far.
+    #[must_use]
+    pub fn err(&self) -> String {
+        host::read_lossy(&self.dir.join("err"))
+    }
+
     /// What the run has reported so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {

@@ -4,6 +4,7 @@
 //! key that nobody knows is an error, never dropped (incident `[unknown-key]`).
 
 pub mod duration;
+pub mod forge;
 pub mod strict;
 
 use std::num::NonZeroU32;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::BaseDomain;
+use forge::{Bridge, Forge};
 use strict::StrictError;
 
 /// The settings file of a host.
@@ -123,6 +125,10 @@ pub struct Settings {
     pub approved_tests: Vec<String>,
     /// How long run directories are kept.
     pub retention: Retention,
+    /// Who is told of the runs of pull requests.
+    pub forge: Option<Forge>,
+    /// Who asks for them.
+    pub bridge: Option<Bridge>,
 }
 
 impl Default for Settings {
@@ -145,6 +151,8 @@ impl Default for Settings {
             ingress: None,
             approved_tests: Vec::new(),
             retention: Retention::default(),
+            forge: None,
+            bridge: None,
         }
     }
 }
@@ -211,7 +219,7 @@ impl Settings {
         if !self.recipe_url.contains("{recipe}") {
             return wrong("recipe_url", "must contain `{recipe}`");
         }
-        Ok(())
+        forge::judge(self.forge.as_ref(), self.bridge.as_ref()).or_else(|(key, why)| wrong(key, &why))
     }
 }
 

@@ -334,7 +334,11 @@ pub fn spawn_part(
     birth: Birth,
 ) -> Result<Part, ProcessError> {
     let mut command = Command::new(SELF_EXE);
-    command.arg0("cc-ci-run").args(args).env_clear().envs(env).stdin(Stdio::null()).process_group(0);
+    command.arg0("cc-ci-run").args(args).env_clear().envs(env).stdin(Stdio::null());
+    // A session's leader leads its group by itself, and a group's leader may not begin a session.
+    if !birth.new_session && !birth.same_group {
+        command.process_group(0);
+    }
     arm_child(&mut command, birth);
     let child = spawn(&mut command).map_err(|source| ProcessError::Start {
         command: format!("{SELF_EXE} {}", args[0].to_string_lossy()),
@@ -360,6 +364,14 @@ impl Part {
         Ok(self.child.try_wait()?.map(ended))
     }
 
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What `waitpid(2)` says.
+    pub fn wait(&mut self) -> io::Result<Ended> {
+        Ok(ended(self.child.wait()?))
+    }
+
     /// Sends a signal to it alone. It is not collected yet, so the pid cannot be another's.
     pub fn signal(&self, signal: Signal) {
         // ESRCH cannot be: an ended child stays a zombie until `try_wait`.
@@ -376,12 +388,7 @@ fn ended(status: ExitStatus) -> Ended {
 /// # Errors
 /// What `pidfd_open(2)` or `pidfd_send_signal(2)` says; a process that is gone is no error.
 pub fn signal_exactly(pid: u32, start_ticks: u64, signal: Signal) -> io::Result<bool> {
-    let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { return Ok(false) };
-    let fd = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(fd) => fd,
-        Err(rustix::io::Errno::SRCH) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(fd) = handle_of(Pid::from_raw(pid.cast_signed()))? else { return Ok(false) };
     // Looked at after the pidfd is open: from here on the number cannot become another's.
     if tagged::start_ticks(pid) != Some(start_ticks) {
         return Ok(false);
@@ -390,6 +397,19 @@ pub fn signal_exactly(pid: u32, start_ticks: u64, signal: Signal) -> io::Result<
     match pidfd_send_signal(&fd, signal) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A handle that becomes readable when the process ends; `None` when it is gone already.
+///
+/// # Errors
+/// What `pidfd_open(2)` says.
+pub fn handle_of(pid: Pid) -> io::Result<Option<OwnedFd>> {
+    let Some(raw) = rustix::process::Pid::from_raw(pid.as_raw()) else { return Ok(None) };
+    match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -93,6 +93,16 @@ protections! {
     HostLock,
     /// An image prune has the host lock alone.
     PruneAlone,
+    /// A comment is replaced only if its author is the token's own user.
+    OwnComment,
+    /// The forge is told of a run's end when the lock is free.
+    ToldAfterRelease,
+    /// Only a member's comment starts a build.
+    MembersOnly,
+    /// A comment starts a build only if it was claimed on the forge first.
+    ClaimedOnce,
+    /// A webhook counts only with its signature.
+    WebhookSignature,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

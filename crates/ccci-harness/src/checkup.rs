@@ -5,11 +5,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ccci_core::config::Places;
+use ccci_core::config::{Places, Settings};
 use ccci_core::docker::host::{Addresses, Disk, Host, disk};
 use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::process::Job;
 use serde::Serialize;
+
+use crate::forge::api::Api;
+use crate::remote::one_line;
 
 /// A disk that is fuller than this is worth a word.
 const DISK_WARN: u64 = 80;
@@ -74,6 +77,16 @@ pub(crate) fn all(places: &Places) -> Vec<Finding> {
     findings.extend(disk(existing(&places.runs_dir)).map(|seen| space("disk of the run directories", &seen)));
     findings.extend(docker());
     findings
+}
+
+/// The forge, if results are told to one. It never fails a run, so it is a warning at most.
+pub(crate) fn forge(settings: &Settings) -> Option<Finding> {
+    let forge = settings.forge.as_ref()?;
+    let asked = Api::open(forge).and_then(|api| Ok(api.myself()?));
+    Some(match asked {
+        Ok(user) => ok("forge", format!("{}, as {}", forge.url, one_line(&user.login, 40))),
+        Err(error) => warn("forge", format!("{error:#}"), "see \"Tell the forge\" in docs/operations.md"),
+    })
 }
 
 /// What of a Docker host would make every run fail. A network that is full concerns only who is on it.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ccci_core::config::forge::Repository;
 use ccci_core::config::{OnConflict, duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -58,6 +59,23 @@ Examples:
 The command's exit status is passed on. While it runs, no other guard of the same name does, on the
 whole host; however it ends, everything that it started is ended and the teardown runs.";
 
+const BRIDGE_HELP: &str = "\
+Reads the comments of the repositories in the settings' [bridge] every 30 seconds, and on a signed webhook at
+once. A comment whose first line is `!testme` or `!testme --quick` starts a build on Drone with RECIPE, REF,
+PR, SRC, CCCI_REPOSITORY and CCCI_QUICK as its parameters. What was there before it started is ignored. It
+keeps no state: a comment that was taken carries the reaction `eyes`, one that Drone refused `confused`.
+
+Example:
+  cc-ci-run bridge --config /etc/cc-ci/settings.toml";
+
+const SELFTEST_EXAMPLE: &str = "\
+As a step of a build of its own, called as `run` is:
+  CCCI_PARENT_PID=$$ cc-ci-run selftest runner
+Then cancel the build, and read /var/lib/cc-ci/selftest-runner.json on the host: `says` has it in words,
+docs/operations.md tells what to make of it.
+
+Exit codes: 143 cancelled, and not killed afterwards; 1 nobody cancelled it.";
+
 /// Exclusive test deploys with guaranteed cleanup on a shared CI host.
 #[derive(Debug, Parser)]
 #[command(name = "cc-ci-run", version, after_help = EXIT_CODES, propagate_version = true)]
@@ -91,12 +109,24 @@ pub(crate) enum Command {
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),
+    /// Start a build for every `!testme` of a member on an enrolled repository; ends with SIGTERM
+    #[command(after_help = BRIDGE_HELP)]
+    Bridge,
     /// Check a settings file or a test folder
     #[command(subcommand)]
     Config(Config),
+    /// Find out what this host's CI runner does to a run
+    #[command(subcommand)]
+    Selftest(Selftest),
+    /// One part of a selftest; started by it
+    #[command(hide = true)]
+    SelftestPart(SelftestPart),
     /// For packagers: write man pages or shell completions
     #[command(subcommand, hide = true)]
     Generate(ccci_manual::Generate),
+    /// One part of a run; started by the keeper
+    #[command(hide = true)]
+    Announce { dir: PathBuf },
     /// One part of a run; started by the keeper
     #[command(hide = true)]
     Worker { dir: PathBuf, lock: i32, alive: i32 },
@@ -174,6 +204,9 @@ pub(crate) struct Run {
     /// The pull request's number
     #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
     pub(crate) pr: String,
+    /// The forge's repository that the pull request is of [default: repository of the settings' [forge]]
+    #[arg(long, value_name = "OWNER/NAME", env = "CCCI_REPOSITORY")]
+    pub(crate) repository: Option<Repository>,
     /// How to deploy
     #[arg(long, value_enum, default_value = "auto", env = "CCCI_ENGINE")]
     pub(crate) engine: EngineChoice,
@@ -183,6 +216,9 @@ pub(crate) struct Run {
     /// Which stages to run, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', env = "STAGES")]
     pub(crate) stages: Vec<Tier>,
+    /// Only the stages install and custom, unless --stages says others
+    #[arg(long, env = "CCCI_QUICK", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) quick: bool,
     /// The version to upgrade from [default: the newest release tag before the ref]
     #[arg(long, value_name = "TAG", env = "VERSION")]
     pub(crate) version_from: Option<String>,
@@ -279,6 +315,52 @@ pub(crate) struct Reap {
     pub(crate) domain: String,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Selftest {
+    /// Deploy nothing, wait to be cancelled, and write down what the runner really did
+    #[command(after_help = SELFTEST_EXAMPLE)]
+    Runner(Runner),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runner {
+    /// Where to write it [default: selftest-runner.json in the state directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How long to wait to be cancelled
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive)]
+    pub(crate) limit: Duration,
+    /// How long to go on after the first signal, to see whether SIGKILL follows
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = positive)]
+    pub(crate) patience: Duration,
+    /// How long to look on after the end, for what the runner does late
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
+    pub(crate) settle: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SelftestPart {
+    #[arg(long, value_enum)]
+    pub(crate) role: Role,
+    /// The end of the pipe that what is seen goes through
+    #[arg(long)]
+    pub(crate) seen: i32,
+    /// The end of the pipe that lasts as long as the witness
+    #[arg(long)]
+    pub(crate) leash: i32,
+    /// What the witness is to know
+    #[arg(long, default_value = "")]
+    pub(crate) brief: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// In the step's own process group
+    Neighbour,
+    /// In a session of its own
+    Witness,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,15 +17,18 @@ use ccci_core::lifetime::signals::Signals;
 use ccci_core::lock::LockError;
 use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::substrate::SubstrateError;
+use ccci_core::weaken::{self, Protection};
 
 use crate::cli::{Guard, Run};
 use crate::console::Console;
+use crate::forge;
 use crate::keeper::{Ear, Keeper, Kept, NotTaken};
 use crate::outcome::Verdict;
 use crate::plan::Job;
 use crate::recipe::Folder;
+use crate::remote::secret::SecretError;
 use crate::request::{self, Request};
-use crate::results;
+use crate::results::{self, Results};
 
 /// `cc-ci-run run`.
 ///
@@ -46,19 +49,27 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         ));
     }
     let plan = request.plan.clone();
-    match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
+    let mut announcement = forge::announce(&plan, &dir);
+    let (results, mut console) = match Keeper::new(ear, console, dir.clone(), request.plan).keep() {
         Ok(mut kept) => {
             let concluded = results::conclude(&plan, &dir, &kept.facts, &mut kept.console);
-            // Also when the report cannot be written.
-            give_up(kept, &dir);
-            let results = concluded?;
-            if json {
-                print_json(&results)?;
+            if !weaken::on(Protection::ToldAfterRelease)
+                && let Ok(results) = &concluded
+            {
+                forge::conclude(announcement.take(), &plan, results, &mut kept.console);
             }
-            Ok(ExitCode::from(results.verdict.exit_code()))
+            // Also when the report cannot be written.
+            let console = give_up(kept, &dir);
+            (concluded?, console)
         }
-        Err(not_taken) => not_started(&plan, &dir, not_taken, json),
+        Err(not_taken) => not_started(&plan, &dir, &not_taken)?,
+    };
+    // Nothing hangs on it any more: the lock is free.
+    forge::conclude(announcement, &plan, &results, &mut console);
+    if json {
+        print_json(&results)?;
     }
+    Ok(ExitCode::from(results.verdict.exit_code()))
 }
 
 /// `cc-ci-run guard`.
@@ -95,13 +106,14 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
 
 /// The lock goes last: who gets it next finds a clean app and a finished report. Where a part of the
 /// run may still be at work it is not given up here: it lasts until that part is gone too.
-fn give_up(kept: Kept, dir: &RunDir) {
+fn give_up(kept: Kept, dir: &RunDir) -> Console {
     dir.unclaim();
     if !kept.facts.no_reaper
         && let Err(error) = kept.lock.release()
     {
         tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
     }
+    kept.console
 }
 
 /// Guards first: signals, parent; then the request, with the caller's directory.
@@ -135,18 +147,15 @@ fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
 }
 
 /// The run ended before it began: its result says why.
-fn not_started(plan: &crate::plan::Plan, dir: &RunDir, why: NotTaken, json: bool) -> anyhow::Result<ExitCode> {
+fn not_started(plan: &crate::plan::Plan, dir: &RunDir, why: &NotTaken) -> anyhow::Result<(Results, Console)> {
     let mut console = Console::of(plan, dir);
-    let verdict = verdict_of(&why);
-    let cause = match &why {
+    let verdict = verdict_of(why);
+    let cause = match why {
         NotTaken::Cancelled(cause) => Some(cause.clone()),
         _ => None,
     };
     let results = results::without_lock(plan, dir, verdict, cause, &why.to_string(), &mut console)?;
-    if json {
-        print_json(&results)?;
-    }
-    Ok(ExitCode::from(verdict.exit_code()))
+    Ok((results, console))
 }
 
 const fn verdict_of(why: &NotTaken) -> Verdict {
@@ -186,14 +195,15 @@ pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode>
 /// Marks an error as the caller's mistake.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start")]
-struct Usage;
+pub(crate) struct Usage;
 
 /// The one exhaustive way from an error to an exit code.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(why) = error.downcast_ref::<NotTaken>() {
         return verdict_of(why).exit_code();
     }
-    if error.downcast_ref::<ConfigError>().is_some() || error.downcast_ref::<Usage>().is_some() {
+    let misconfigured = error.downcast_ref::<ConfigError>().is_some() || error.downcast_ref::<SecretError>().is_some();
+    if misconfigured || error.downcast_ref::<Usage>().is_some() {
         return exit::USAGE;
     }
     match error.downcast_ref::<ParentError>() {

@@ -38,8 +38,7 @@ use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
 use crate::reaper::{self, Mode};
-pub(crate) use ear::Ear;
-use ear::Wake;
+pub(crate) use ear::{Ear, Wake};
 pub(crate) use taking::NotTaken;
 
 /// How often a reaper that died is followed by another.

@@ -3,12 +3,14 @@
 //! One program, three parts: the keeper ([`keeper`]), the worker ([`worker`]) and the reaper
 //! ([`reaper`]); `docs/architecture.md` tells the life of a run.
 
+mod bridge;
 mod checkup;
 mod cli;
 mod command;
 mod console;
 mod engine;
 mod event;
+mod forge;
 mod guard;
 mod health;
 mod history;
@@ -19,8 +21,10 @@ mod plan;
 mod progress;
 mod reaper;
 mod recipe;
+mod remote;
 mod request;
 mod results;
+mod selftest;
 mod worker;
 
 use std::process::ExitCode;
@@ -56,8 +60,12 @@ fn main() -> ExitCode {
         Command::Exec(exec) => command::exec::main(&exec, cli.config.as_deref()),
         Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
         Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),
+        Command::Selftest(cli::Selftest::Runner(runner)) => selftest::runner(&runner, cli.config.as_deref()),
+        Command::SelftestPart(part) => selftest::part(&part),
+        Command::Bridge => bridge::main(cli.config.as_deref()),
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),
+        Command::Announce { dir } => forge::announcing(&RunDir::open(dir)),
         Command::Worker { dir, lock, alive } => worker::main(&RunDir::open(dir), lock, alive),
         Command::Reaper { dir, lock, preclean } => {
             let mode = preclean.map_or(reaper::Mode::Teardown, |earlier| reaper::Mode::Preclean { earlier });

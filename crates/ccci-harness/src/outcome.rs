@@ -118,6 +118,8 @@ pub(crate) enum Tier {
 
 impl Tier {
     pub(crate) const ALL: [Self; 5] = [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom];
+    /// The stages of a quick look: one deploy, no release before it.
+    pub(crate) const QUICK: [Self; 2] = [Self::Install, Self::Custom];
 }
 
 impl fmt::Display for Tier {
@@ -201,6 +203,19 @@ impl Verdict {
             Self::Busy => exit::BUSY,
             Self::Deadline => exit::DEADLINE,
             Self::Cancelled => exit::CANCELLED,
+        }
+    }
+
+    /// One word, as in `results.json`.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Usage => "usage",
+            Self::Host => "host",
+            Self::Busy => "busy",
+            Self::Deadline => "deadline",
+            Self::Cancelled => "cancelled",
         }
     }
 }

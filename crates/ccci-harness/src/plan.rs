@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ccci_core::config::forge::Repository;
 use ccci_core::config::{Places, Settings, duration};
 use ccci_core::lock::LockPath;
 use ccci_core::name::{BaseDomain, Domain, LockName, NameError, RecipeName};
@@ -79,6 +80,12 @@ pub(crate) struct RecipeJob {
     /// How long the app stays up after the tests, for a person to look at.
     #[serde(with = "duration::optional")]
     pub(crate) keep: Option<Duration>,
+    /// The repository that the pull request is of, where it is not the settings' own.
+    #[serde(default)]
+    pub(crate) repository: Option<Repository>,
+    /// The CI's page of the build that this run is part of.
+    #[serde(default)]
+    pub(crate) link: Option<String>,
 }
 
 /// Somebody's own command.

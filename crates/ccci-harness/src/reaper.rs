@@ -25,6 +25,7 @@ use nix::unistd::Pid;
 use crate::console::Console;
 use crate::engine;
 use crate::event::{Event, report};
+use crate::forge;
 use crate::guard;
 use crate::keeper::Facts;
 use crate::plan::{Job, Plan};
@@ -181,6 +182,10 @@ fn orphaned(
         && (clean || matches!(plan.job, Job::Recipe(_)))
     {
         lock.release()?;
+    }
+    if let Ok(results) = &concluded {
+        // What the keeper had begun to tell ended with it.
+        forge::conclude(None, plan, results, console);
     }
     // A report that cannot be written (full disk) is no reason to keep the lock.
     marked?;

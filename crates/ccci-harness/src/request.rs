@@ -57,7 +57,11 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         (_, found) => found?.map(|endpoint| endpoint.to_string()),
     };
     let tests_dir = cwd.join(&run.tests_dir);
-    let stages = if run.stages.is_empty() { Tier::ALL.to_vec() } else { run.stages };
+    let stages = match (run.stages, run.quick) {
+        (stages, false) if stages.is_empty() => Tier::ALL.to_vec(),
+        (stages, true) if stages.is_empty() => Tier::QUICK.to_vec(),
+        (stages, _) => stages,
+    };
     let job = Job::Recipe(RecipeJob {
         recipe: recipe.to_string(),
         domain: domain.to_string(),
@@ -71,6 +75,8 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         engine,
         extra_env: run.env.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
         keep: run.keep,
+        repository: run.repository,
+        link: std::env::var("DRONE_BUILD_LINK").ok(),
     });
     let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));
     let keep = run.keep.unwrap_or_default();

@@ -31,6 +31,8 @@ pub struct Birth {
     pub new_session: bool,
     /// Whether it leads a session of its own with its stdin, a terminal, as the controlling one.
     pub own_terminal: bool,
+    /// Whether a part stays in the group of who starts it, where it hears what that hears.
+    pub same_group: bool,
     /// Whether the signals of [`signals::CANCEL`] start blocked; nothing is blocked otherwise, as a
     /// blocked mask is inherited (incident `[restart]`).
     pub block_cancel: bool,

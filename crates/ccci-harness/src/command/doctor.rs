@@ -15,7 +15,8 @@ use crate::cli::Output;
 /// When the settings cannot be used.
 pub(crate) fn main(output: Output, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(config)?;
-    let findings = checkup::all(&Places::find(&settings)?);
+    let mut findings = checkup::all(&Places::find(&settings)?);
+    findings.extend(checkup::forge(&settings));
     if output.json {
         super::print_json(&findings)?;
     } else {

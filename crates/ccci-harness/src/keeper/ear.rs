@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 /// What ended a wait.
 #[derive(Debug)]
-pub(super) enum Wake {
+pub(crate) enum Wake {
     /// A signal; they come first.
     Signal(Received),
     /// One of the fds is ready.
@@ -38,7 +38,7 @@ impl Ear {
     }
 
     /// Waits for the first of a signal, an fd of `fds`, and `until`.
-    pub(super) fn wait(&self, fds: &[BorrowedFd<'_>], until: Option<Deadline>) -> io::Result<Wake> {
+    pub(crate) fn wait(&self, fds: &[BorrowedFd<'_>], until: Option<Deadline>) -> io::Result<Wake> {
         match until {
             Some(until) => self.timer.arm(until.left())?,
             None => self.timer.disarm()?,
