@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::Path;
 
-use ccci_core::name::{BaseDomain, Domain, RecipeName};
+use ccci_core::name::Domain;
 use ccci_core::process::Job;
 use ccci_tests::folder::Folder;
-use ccci_tests::host::{BASE, Host};
+use ccci_tests::host::Host;
 use ccci_tests::process;
 use nix::sys::signal::Signal;
 
@@ -28,8 +28,7 @@ fn with_dependency() -> (Host, Folder) {
 
 /// Where `book` is while a plain run of `hello` needs it.
 fn book(host: &Host) -> Domain {
-    let base = BaseDomain::new(BASE).unwrap();
-    Domain::derive(&RecipeName::new("book").unwrap(), &host.pr().to_string(), host.domain().as_str(), &base)
+    host.domain_of("book", host.pr(), host.domain().as_str())
 }
 
 #[test]
@@ -208,6 +207,19 @@ fn the_lint_rung_is_the_tables_word_and_never_a_pass_without_one() {
     let cannot = rung();
     assert_eq!(cannot["outcome"], "unver");
     assert!(cannot["why"].as_str().unwrap().contains("unable to validate"), "{cannot}");
+}
+
+#[test]
+fn the_recipe_lint_by_hand_reads_the_same_table() {
+    let host = Host::new();
+    let recipe = host.recipe("hello").display().to_string();
+    let lint = |code| host.command(&["cc-ci-lint", "recipe", &recipe]).end().expect(code).out();
+    linter(&host, "│ R001 │ x │ error │ ✅ │ - │ y │");
+    assert_eq!(lint(0), "lint: PASS\n");
+    linter(&host, "│ R001 │ x │ error │ ❌ │ - │ y │");
+    assert_eq!(lint(1), "abra: R001 x (y)\nlint: FAIL\n");
+    linter(&host, "everything is fine");
+    assert!(lint(1).contains("it printed no table of rules"));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod canaries;
 mod clash;
+mod leaving;
 mod secrets;
 mod whole;
 
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
             a_recipe_that_serves_every_name_is_red_in_custom;
         clash: two_refs_of_one_recipe_are_up_at_once_each_from_its_own_tree,
             a_double_trigger_waits_and_each_run_deploys_once;
+        leaving: a_cancel_while_abra_deploys_ends_abra_first_and_leaves_nothing,
+            the_workers_death_while_abra_restores_leaves_nothing, a_dependency_by_abra_is_up_first_and_gone_at_the_end,
+            a_backup_that_no_test_looks_at_is_no_pass, the_previous_overlay_is_for_the_base_alone;
         secrets: the_generated_secrets_are_nowhere_in_the_runs_directory_or_output,
             a_generated_secret_in_the_runs_directory_makes_it_red, a_given_secret_is_inserted_and_not_on_a_command_line;
     };

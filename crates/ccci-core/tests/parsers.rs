@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use ccci_core::abra::table;
 use ccci_core::config::{Settings, strict};
 use ccci_core::docker::answers::{Container, Info, Named, Network, Service, Task, Volume};
 use ccci_core::docker::endpoint::{Endpoint, Surroundings};
@@ -85,7 +86,34 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Lines of a lint's table, whole and broken.
+fn table_lines() -> impl Strategy<Value = Vec<String>> {
+    let cell = prop_oneof![
+        Just("R001".to_owned()),
+        Just("error".to_owned()),
+        Just("warn".to_owned()),
+        Just("✅".to_owned()),
+        Just("❌".to_owned()),
+        Just("-".to_owned()),
+        "\\PC{0,8}",
+    ];
+    let line = prop::collection::vec(cell, 0..8).prop_map(|cells| format!("│ {} │", cells.join(" │ ")));
+    prop::collection::vec(line, 0..6)
+}
+
 proptest! {
+    #[test]
+    fn a_lint_table_with_a_broken_mark_in_its_place_is_never_a_pass(lines in table_lines()) {
+        let read = table::parse(lines.iter().map(String::as_str));
+        let broken = lines.iter().any(|line| {
+            let cells: Vec<&str> = line.trim_matches('│').split('│').map(str::trim).collect();
+            cells.len() >= 5 && cells[0] == "R001" && cells[2] == "error" && cells[3] == "❌" && cells[4] != "✅"
+        });
+        if broken {
+            prop_assert!(read.is_err() || read.unwrap().broken(table::Severity::Error).next().is_some());
+        }
+    }
+
     #[test]
     fn env_files_are_read_whatever_is_in_them(text in env_text()) {
         let vars = env_file::parse(&text);

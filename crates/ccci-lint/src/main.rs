@@ -70,7 +70,7 @@ struct Recipe {
 fn main() -> ExitCode {
     let found = match Cli::parse().command {
         Command::Repo(repo) => lint(&repo),
-        Command::Recipe(Recipe { dir, tests_dir }) => recipe::check(&dir, &tests_dir),
+        Command::Recipe(recipe) => lint_recipe(&recipe),
         Command::Generate(what) => return generate(&what),
     };
     let problems = found.unwrap_or_else(|error| vec![format!("{error:#}")]);
@@ -92,6 +92,15 @@ fn lint(repo: &Repo) -> anyhow::Result<Vec<String>> {
         if repo.no_nix && files.iter().any(|file| file.ends_with(".nix")) {
             say("== NOT LOOKED AT (--no-nix): *.nix; with Nix: nix develop .#lint --command cc-ci-lint repo ==");
         }
+    }
+    Ok(problems)
+}
+
+fn lint_recipe(recipe: &Recipe) -> anyhow::Result<Vec<String>> {
+    let mut problems = recipe::check(&recipe.dir, &recipe.tests_dir)?;
+    match recipe::by_abra(&recipe.dir) {
+        Ok(broken) => problems.extend(broken),
+        Err(why) => say(&format!("== NOT LOOKED AT by abra recipe lint: {why} ==")),
     }
     Ok(problems)
 }

@@ -1,11 +1,13 @@
 //! A recipe's own basics, and its test folder.
 //!
-//! What makes a recipe undeployable or a run unrepeatable, no more: style is `abra recipe lint`'s. The
-//! test folder is judged by the program that will read it.
+//! What makes a recipe undeployable or a run unrepeatable, no more: the rest is `abra recipe lint`'s, whose
+//! table is read where abra is installed. The test folder is judged by the program that will read it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use ccci_core::abra::table::Severity;
+use ccci_core::abra::{Abra, lint_commit};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -36,6 +38,25 @@ pub(crate) fn check(dir: &Path, tests_dir: &Path) -> anyhow::Result<Vec<String>>
         problems.extend(test_folder(&tests)?);
     }
     Ok(problems)
+}
+
+/// The broken rules of severity error that abra finds in the commit that is checked out; what is not
+/// committed, it does not see.
+///
+/// # Errors
+/// Why abra was not asked.
+pub(crate) fn by_abra(dir: &Path) -> Result<Vec<String>, String> {
+    let abra = Abra::installed().ok_or("abra is not installed")?;
+    if !dir.join(".git").exists() {
+        return Err("it is no git repository".to_owned());
+    }
+    let dir = dir.canonicalize().map_err(|error| error.to_string())?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    // An abra that is there and cannot lint is a problem of its own: what was not looked at is not clean.
+    Ok(match lint_commit(&abra, &name, &dir, "HEAD") {
+        Ok(table) => table.broken(Severity::Error).map(|rule| format!("abra: {rule}")).collect(),
+        Err(error) => vec![format!("abra recipe lint: {error}")],
+    })
 }
 
 /// `compose.<variant>.yml`, which `COMPOSE_FILE` may lay over the first.
