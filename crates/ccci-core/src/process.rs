@@ -6,13 +6,13 @@
 //! [`tagged`] finds and kills what a run started, also what left every group.
 
 pub mod tagged;
+mod terminal;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::lifetime::exec::{Birth, SELF_EXE, arm_child};
+use terminal::Terminal;
 use watch::{Lines, Watch};
 
 /// How a job ended. "Timed out", "killed" and "exited" stay different to the end.
@@ -102,6 +103,7 @@ pub struct Job {
     timeout: Duration,
     grace: Duration,
     capture: bool,
+    terminal: bool,
 }
 
 impl Job {
@@ -115,6 +117,7 @@ impl Job {
             timeout: Duration::from_secs(600),
             grace: Duration::from_secs(10),
             capture: false,
+            terminal: false,
         }
     }
 
@@ -167,6 +170,15 @@ impl Job {
         self
     }
 
+    /// Gives it a terminal of its own on stdin, stdout and stderr, for a program that refuses to work
+    /// without one. Nobody types. Its lines are handed out without their escape sequences, and
+    /// [`Job::capture`] does not apply: a terminal does not tell stdout from stderr.
+    #[must_use]
+    pub const fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
     /// The command line, for people.
     #[must_use]
     pub fn command_line(&self) -> String {
@@ -180,35 +192,43 @@ impl Job {
     /// [`ProcessError::Start`] and [`ProcessError::Watch`]. A bad end is in the value.
     pub fn run(&self, sink: &mut dyn FnMut(&str)) -> Result<Finished, ProcessError> {
         let start = |source| ProcessError::Start { command: self.command_line(), source };
-        let (out, out_end) = io::pipe().map_err(start)?;
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .env_clear()
-            .envs(&self.env)
-            .current_dir(&self.dir)
-            .stdin(Stdio::null())
-            .process_group(0);
-        let (err, kept) = if self.capture {
-            let (err, err_end) = io::pipe().map_err(start)?;
-            command.stdout(out_end).stderr(err_end);
-            (OwnedFd::from(err), Some(OwnedFd::from(out)))
+        command.args(&self.args).env_clear().envs(&self.env).current_dir(&self.dir);
+        let (lines, kept) = if self.terminal {
+            (self.on_terminal(&mut command).map_err(start)?, None)
         } else {
-            command.stdout(out_end.try_clone().map_err(start)?).stderr(out_end);
-            (OwnedFd::from(out), None)
+            self.on_pipes(&mut command).map_err(start)?
         };
         // The test dies when memory runs out, not its guardian.
-        arm_child(
-            &mut command,
-            Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() },
-        );
+        let birth = Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() };
+        arm_child(&mut command, Birth { own_terminal: self.terminal, ..birth });
         let child = spawn(&mut command).map_err(start)?;
         // The parent's copies of the write ends go with the command.
         drop(command);
-        let mut watch = Watch { child, lines: Lines::new(err), kept: kept.map(Lines::new), stdout: Vec::new() };
+        let mut watch = Watch { child, lines, kept, stdout: Vec::new() };
         let ended = watch.until_end(self.timeout, self.grace, sink);
         let ended = ended.map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
         Ok(Finished { ended, tail: watch.lines.tail(), stdout: watch.stdout })
+    }
+
+    /// Output into a pipe, or stderr and stdout into one each when stdout is kept; stdin closed.
+    fn on_pipes(&self, command: &mut Command) -> io::Result<(Lines, Option<Lines>)> {
+        let (out, out_end) = io::pipe()?;
+        command.stdin(Stdio::null()).process_group(0);
+        if self.capture {
+            let (err, err_end) = io::pipe()?;
+            command.stdout(out_end).stderr(err_end);
+            return Ok((Lines::of_pipe(err.into()), Some(Lines::of_pipe(out.into()))));
+        }
+        command.stdout(out_end.try_clone()?).stderr(out_end);
+        Ok((Lines::of_pipe(out.into()), None))
+    }
+
+    /// Everything on a terminal of its own, whose session it will lead.
+    fn on_terminal(&self, command: &mut Command) -> io::Result<Lines> {
+        let Terminal { ours, theirs } = Terminal::open()?;
+        command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+        Ok(Lines::of_terminal(ours))
     }
 
     /// Runs it and takes any end but success for an error.
@@ -391,6 +411,16 @@ mod tests {
         Job::new("/bin/sh").args(["-c", script]).grace(Duration::from_millis(200))
     }
 
+    /// Killed with its leader, it is dead a moment later; what is left is at most a zombie for init.
+    fn assert_dies(child: u32) {
+        let raw = rustix::process::Pid::from_raw(child.cast_signed()).unwrap();
+        if let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) {
+            wait_ready(&mut [PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)], Some(Duration::from_secs(10)))
+                .unwrap();
+        }
+        assert!(tagged::is_gone(child), "the group's child {child} survived");
+    }
+
     #[test]
     fn the_ends_of_a_job_stay_different() {
         let mut lines = Vec::new();
@@ -406,18 +436,31 @@ mod tests {
     }
 
     #[test]
+    fn a_job_on_a_terminal_has_one_and_its_lines_are_plain() {
+        let asks = "test -t 0 && test -t 1 && test -t 2 && tty </dev/tty >/dev/null && printf '\\033[31mred\\033[0m\\n'; \
+                    stty size";
+        let mut lines = Vec::new();
+        let done = sh(asks).terminal().run_ok(&mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(lines, ["red", "50 400"]);
+        assert!(done.tail.starts_with("red"), "{:?}", done.tail);
+        assert_eq!(sh("test -t 0").run(&mut |_| {}).unwrap().ended, Ended::Exited(1), "nobody else has one");
+    }
+
+    #[test]
+    fn a_job_on_a_terminal_that_waits_for_an_answer_times_out_with_its_group() {
+        let asks = sh("sleep 100 & echo $!; read -r answer").terminal().timeout(Duration::from_millis(200));
+        let mut child = None;
+        let done = asks.run(&mut |line| child = line.parse::<u32>().ok()).unwrap();
+        assert!(matches!(done.ended, Ended::TimedOut(_)), "{done:?}");
+        assert_dies(child.unwrap());
+    }
+
+    #[test]
     fn a_job_that_ignores_sigterm_is_killed_with_its_group() {
         let stubborn = sh("trap '' TERM; sleep 100 & echo $!; wait; wait").timeout(Duration::from_millis(100));
         let mut child = None;
         stubborn.run(&mut |line| child = line.parse::<u32>().ok()).unwrap();
-        let child = child.unwrap();
-        // Killed with its leader, and dead a moment later; what is left is at most a zombie for init.
-        let raw = rustix::process::Pid::from_raw(child.cast_signed()).unwrap();
-        if let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) {
-            wait_ready(&mut [PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)], Some(Duration::from_secs(10)))
-                .unwrap();
-        }
-        assert!(tagged::is_gone(child), "the group's child {child} survived");
+        assert_dies(child.unwrap());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Birth {
     pub death_signal: Option<Signal>,
     /// Whether it leads a session of its own (it outlives us, no terminal reaches it).
     pub new_session: bool,
+    /// Whether it leads a session of its own with its stdin, a terminal, as the controlling one.
+    pub own_terminal: bool,
     /// Whether the signals of [`signals::CANCEL`] start blocked; nothing is blocked otherwise, as a
     /// blocked mask is inherited (incident `[restart]`).
     pub block_cancel: bool,
@@ -47,8 +49,11 @@ pub fn arm_child(command: &mut Command, birth: Birth) {
     let prepare = move || -> io::Result<()> {
         // SAFETY: only async-signal-safe system calls on values that were made before the fork.
         unsafe {
-            if birth.new_session {
+            if birth.new_session || birth.own_terminal {
                 check(libc::setsid())?;
+            }
+            if birth.own_terminal {
+                check(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
             }
             if let Some(signal) = birth.death_signal {
                 check(libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0))?;

@@ -15,18 +15,28 @@ use crate::lifetime::clock::Deadline;
 /// How many bytes of output an error carries.
 const TAIL: usize = 2000;
 
-/// A pipe's lines, as they come.
+/// The lines of a pipe or a terminal, as they come.
 pub(super) struct Lines {
     fd: OwnedFd,
+    terminal: bool,
     pending: Vec<u8>,
     recent: Vec<u8>,
     open: bool,
 }
 
 impl Lines {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(super) fn of_pipe(fd: OwnedFd) -> Self {
+        Self::new(fd, false)
+    }
+
+    /// What is read from a terminal loses its escape sequences.
+    pub(super) fn of_terminal(fd: OwnedFd) -> Self {
+        Self::new(fd, true)
+    }
+
+    fn new(fd: OwnedFd, terminal: bool) -> Self {
         let _blocking_is_fine = rustix::io::ioctl_fionbio(&fd, true);
-        Self { fd, pending: Vec::new(), recent: Vec::new(), open: true }
+        Self { fd, terminal, pending: Vec::new(), recent: Vec::new(), open: true }
     }
 
     /// Takes all that is there.
@@ -41,6 +51,11 @@ impl Lines {
                 }
                 Ok(n) => fresh.extend_from_slice(&buffer[..n]),
                 Err(rustix::io::Errno::INTR) => {}
+                // A terminal's way to say that nobody has its other end open any more.
+                Err(rustix::io::Errno::IO) => {
+                    self.open = false;
+                    break;
+                }
                 Err(_) => break,
             }
         }
@@ -55,16 +70,25 @@ impl Lines {
         self.pending.extend_from_slice(&fresh);
         while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.pending.drain(..=end).collect();
-            sink(String::from_utf8_lossy(&line[..end]).trim_end_matches('\r'));
+            sink(self.plain(&line[..end]).trim_end_matches('\r'));
         }
         if !self.open && !self.pending.is_empty() {
-            sink(&String::from_utf8_lossy(&std::mem::take(&mut self.pending)));
+            let last = std::mem::take(&mut self.pending);
+            sink(&self.plain(&last));
+        }
+    }
+
+    fn plain(&self, bytes: &[u8]) -> String {
+        if self.terminal {
+            strip_ansi_escapes::strip_str(String::from_utf8_lossy(bytes))
+        } else {
+            String::from_utf8_lossy(bytes).into_owned()
         }
     }
 
     pub(super) fn tail(&self) -> String {
         let from = self.recent.len().saturating_sub(TAIL);
-        String::from_utf8_lossy(&self.recent[from..]).into_owned()
+        self.plain(&self.recent[from..])
     }
 }
 
