@@ -3,12 +3,13 @@
 //! If the two disagreed about any of this, an app would leak or die in use: what an app is called
 //! ([`name`]), where things are ([`config`]), who owns an app ([`lock`]), how long a holder lives
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
-//! ([`rundir`]), what Docker knows ([`docker`]), what exists of an app
+//! ([`rundir`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what exists of an app
 //! ([`substrate`]) and how it is taken away ([`teardown`]).
 //!
-//! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, and
+//! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, `abra → process`, and
 //! `name` imports nothing.
 
+pub mod abra;
 pub mod config;
 pub mod docker;
 pub mod lifetime;

@@ -306,6 +306,15 @@ pub fn collect(pid: Pid) -> Option<Ended> {
     }
 }
 
+/// `git` in a folder: it never asks, and never runs what a caller's config names.
+#[must_use]
+pub fn git(dir: &Path) -> Job {
+    Job::new("git")
+        .args([OsStr::new("-C"), dir.as_os_str()])
+        .env([("GIT_TERMINAL_PROMPT", "0"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ASKPASS", "/bin/false")])
+        .timeout(Duration::from_secs(300))
+}
+
 /// Starts this same program as another part of the run (worker, reaper).
 ///
 /// # Errors

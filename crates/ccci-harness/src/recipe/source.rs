@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use ccci_core::process::{Job, ProcessError, wait_ready};
+use ccci_core::process::{ProcessError, git, wait_ready};
 
 use crate::console::Console;
 use crate::plan::RecipeJob;
@@ -105,14 +105,6 @@ impl Source {
         }
         Ok(Err("the recipe has no release before this ref".to_owned()))
     }
-}
-
-fn git(tree: &Path) -> Job {
-    Job::new("git")
-        .args([std::ffi::OsStr::new("-C"), tree.as_os_str()])
-        // Never asks, never runs what a recipe's or a caller's config names.
-        .env([("GIT_TERMINAL_PROMPT", "0"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ASKPASS", "/bin/false")])
-        .timeout(Duration::from_secs(300))
 }
 
 fn clone(from: &str, tree: &Path, console: &mut Console) -> Result<(), SourceError> {
