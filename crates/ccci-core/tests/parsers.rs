@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use ccci_core::abra::table::{self, Severity, State};
 use ccci_core::config::{Settings, strict};
 use ccci_core::docker::answers::{Container, Info, Named, Network, Service, Task, Volume};
 use ccci_core::docker::endpoint::{Endpoint, Surroundings};
@@ -30,6 +31,21 @@ fn env_text() -> impl Strategy<Value = String> {
         any::<char>().prop_map(String::from),
     ];
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// Lines as abra's lint prints them, most rows whole and some damaged.
+fn lint_lines() -> impl Strategy<Value = Vec<String>> {
+    let any_of = |words: &'static [&'static str]| prop::sample::select(words);
+    let marks = any_of(&["✅", "❌"]);
+    let whole = ("R[0-9]{3}", any_of(&["error", "warn"]), marks, any_of(&["-", "✅", "❌"])).prop_map(
+        |(reference, severity, mark, skipped)| format!("│ {reference} │ x │ {severity} │ {mark} │ {skipped} │ y │"),
+    );
+    let cells = prop::collection::vec(any_of(&["✅", "-", "error", "fatal", ""]), 0..7);
+    let damaged =
+        ("R[0-9]{1,4}|REF", cells).prop_map(|(reference, cells)| format!("│ {reference} │ {} │", cells.join(" │ ")));
+    let line =
+        prop_oneof![12 => whole, 1 => damaged, 1 => Just("WARN critical errors present".to_owned()), 2 => "\\PC{0,30}"];
+    prop::collection::vec(line, 0..8)
 }
 
 /// Any JSON, with the keys that Docker uses.
@@ -127,6 +143,29 @@ proptest! {
     #[test]
     fn settings_of_any_text_do_not_panic(text in "\\PC{0,80}|[\\[\\]\"'=a-z\n.]{0,60}") {
         let _either = strict::parse::<Settings>("s", &text);
+    }
+
+    #[test]
+    fn a_lint_table_is_judged_whole_or_not_at_all(lines in lint_lines()) {
+        let row = |line: &&String| line.strip_prefix("│ R").is_some_and(|rest| rest.find(' ') == Some(3) && !rest.starts_with("EF"));
+        if let Ok(table) = table::parse(lines.iter().map(String::as_str)) {
+            prop_assert_eq!(table.rules.len(), lines.iter().filter(row).count(), "{:?}", lines);
+            prop_assert!(!table.rules.is_empty());
+            let broken = |severity| table.broken(severity).count();
+            let states = table.rules.iter().filter(|rule| rule.state == State::Broken).count();
+            prop_assert_eq!(broken(Severity::Error) + broken(Severity::Warning), states);
+            let critical = lines.iter().any(|line| line.contains("critical errors present"));
+            prop_assert!(!critical || broken(Severity::Error) > 0, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_in_a_lint_table_is_found_whatever_stands_around_it(
+        before in "[^│┃|\n]{0,40}", after in "[^│┃|\n]{0,40}", bar in prop::sample::select(vec!['│', '┃', '|']), number in 0_u32..1000,
+    ) {
+        let row = ["", &format!("R{number:03}"), "a rule", "error", "❌", "-", "mend it", ""].join(&format!(" {bar} "));
+        let found = table::parse([before.as_str(), &row, after.as_str()]);
+        prop_assert_eq!(found.map(|table| table.broken(Severity::Error).count()), Ok(1));
     }
 
     #[test]

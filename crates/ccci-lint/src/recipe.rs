@@ -1,6 +1,6 @@
 //! A recipe's own basics, and its test folder.
 //!
-//! What makes a recipe undeployable or a run unrepeatable, no more: style is `abra recipe lint`'s. The
+//! What makes a recipe undeployable or a run unrepeatable, no more: the rest is [`crate::abra`]'s. The
 //! test folder is judged by the program that will read it.
 
 use std::path::{Path, PathBuf};
@@ -9,15 +9,45 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
+use crate::abra;
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// What fails the lint, a line each.
+    pub(crate) problems: Vec<String>,
+    /// What does not, and is worth to be known.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn problem(line: String) -> Self {
+        Self { problems: vec![line], notes: Vec::new() }
+    }
+}
+
 const COMPOSE: &str = "compose.yml";
 const SAMPLE: &str = ".env.sample";
 
-/// Everything that is wrong with the recipe in `dir`, a line each.
+/// Everything that is wrong with the recipe in `dir`.
 ///
 /// # Errors
 /// When there is no such folder.
-pub(crate) fn check(dir: &Path, tests_dir: &Path) -> anyhow::Result<Vec<String>> {
+pub(crate) fn check(dir: &Path, tests_dir: &Path, with_abra: bool) -> anyhow::Result<Findings> {
     ensure!(dir.is_dir(), "no such folder: {}", dir.display());
+    let dir = &dir.canonicalize()?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let mut found = if with_abra { abra::check(dir, &name) } else { Findings::default() };
+    found.problems.splice(..0, basics(dir)?);
+    let tests = tests_dir.join(&*name);
+    if tests.is_dir() {
+        found.problems.extend(test_folder(&tests)?);
+    }
+    Ok(found)
+}
+
+/// Without which no app can be deployed.
+fn basics(dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
     if !dir.join(SAMPLE).is_file() {
         problems.push(format!("{SAMPLE} is missing: an app's settings start from it"));
@@ -29,11 +59,6 @@ pub(crate) fn check(dir: &Path, tests_dir: &Path) -> anyhow::Result<Vec<String>>
     for name in overlays(dir)? {
         let text = std::fs::read_to_string(dir.join(&name)).with_context(|| format!("cannot read {name}"))?;
         problems.extend(compose(&name, &text, false));
-    }
-    let name = dir.canonicalize()?.file_name().map(PathBuf::from).unwrap_or_default();
-    let tests = tests_dir.join(name);
-    if tests.is_dir() {
-        problems.extend(test_folder(&tests)?);
     }
     Ok(problems)
 }
@@ -121,7 +146,7 @@ mod tests {
         if sample {
             std::fs::write(dir.path().join(SAMPLE), "TYPE=hello\n").unwrap();
         }
-        check(dir.path(), &dir.path().join("no-tests")).unwrap()
+        basics(dir.path()).unwrap()
     }
 
     #[test]
