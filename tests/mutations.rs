@@ -43,6 +43,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::SkippedIsNotPass => ("pipeline", "tests_that_were_all_skipped_are_no_pass"),
         Protection::UpgradeMoves => ("pipeline", "an_upgrade_that_moves_nothing_is_red"),
         Protection::FailFast => ("pipeline", "a_crash_looping_service_fails_fast_with_its_own_error"),
+        Protection::Monitor => ("pipeline", "a_service_that_dies_a_moment_later_is_red_though_nobody_asks_it"),
         Protection::Exclusion => ("concurrency", "a_second_run_of_the_domain_waits_and_then_deploys_once"),
         Protection::NoFollow => ("concurrency", "what_is_no_lock_file_of_ours_is_named_and_left_alone"),
         Protection::Slots => ("concurrency", "as_many_runs_work_at_once_as_there_are_slots"),

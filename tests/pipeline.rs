@@ -158,6 +158,17 @@ fn a_crash_looping_service_fails_fast_with_its_own_error() {
 }
 
 #[test]
+fn a_service_that_dies_a_moment_later_is_red_though_nobody_asks_it() {
+    let host = Host::new();
+    // Seen running by all who look while the tier lasts.
+    let script = "[ -e once ] || { touch once; sleep 3; }\nexit 5\n";
+    let folder = host.folder("hello").service("worker", script);
+    let text = fs::read_to_string(folder.path().join("recipe.toml")).unwrap();
+    let folder = folder.toml(&text.replace("monitor = \"0s\"", "monitor = \"1m\""));
+    let _results = red(&host, folder, "install", "generic/still-up: service worker failed 3 times: exit code 5");
+}
+
+#[test]
 fn a_service_that_cannot_be_started_fails_fast_too() {
     let host = Host::new();
     let folder = host.folder("hello").also("[local.services.worker]\ncommand = [\"no-such-program\"]\n");

@@ -17,6 +17,7 @@ secrets = ["admin_token"]
 const TIMEOUTS: &str = r#"
 [timeouts]
 deploy = "30s"
+monitor = "0s"
 http = "30s"
 test = "5m"
 "#;

@@ -26,7 +26,7 @@ pub const RECIPE: &str = "pair";
 pub const PROXY: &str = "proxy";
 
 /// The settings of every test folder: nothing takes long, and a run that hangs should say so soon.
-const TOML: &str = "[timeouts]\ndeploy = \"90s\"\nhttp = \"30s\"\ntest = \"5m\"\n";
+const TOML: &str = "[timeouts]\ndeploy = \"90s\"\nmonitor = \"2s\"\nhttp = \"30s\"\ntest = \"5m\"\n";
 
 /// The daemon that all tests share.
 #[derive(Debug)]

@@ -65,6 +65,8 @@ protections! {
     UpgradeMoves,
     /// A service that keeps failing ends the wait.
     FailFast,
+    /// A service must stay up for a while before a tier passes.
+    Monitor,
     /// A stack's networks stay until its last task and container are gone.
     WaitForContainers,
     /// The `flock` itself: who finds the lock taken does not have it.

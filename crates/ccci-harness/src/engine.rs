@@ -82,6 +82,8 @@ pub(crate) struct ServiceState {
     pub(crate) name: String,
     pub(crate) running: u64,
     pub(crate) desired: u64,
+    /// When the youngest of its running tasks began to run.
+    pub(crate) since: Option<Timestamp>,
     /// How often a task of it failed with none succeeding since.
     pub(crate) failures: u32,
     /// The last failure's own error.

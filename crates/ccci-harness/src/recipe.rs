@@ -53,6 +53,9 @@ pub(crate) struct Timeouts {
     /// Until every service runs.
     #[serde(with = "duration")]
     pub(crate) deploy: Duration,
+    /// So long every service must stay up before a tier passes: as `docker service` waits to verify.
+    #[serde(with = "duration")]
+    pub(crate) monitor: Duration,
     /// Until the app answers, once its services run.
     #[serde(with = "duration")]
     pub(crate) http: Duration,
@@ -68,6 +71,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             deploy: Duration::from_secs(600),
+            monitor: Duration::from_secs(5),
             http: Duration::from_secs(300),
             test: Duration::from_secs(600),
             pull: Duration::from_secs(900),

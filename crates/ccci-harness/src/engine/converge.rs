@@ -15,6 +15,9 @@ use crate::health::Target;
 
 /// So many failures of one service, with no success between, end the wait (incident `[crash-loop]`).
 const FAILURES: u32 = 3;
+/// The same while Swarm itself judges an update: its verdict says more, and comes within its monitoring
+/// time, unless it was told to continue whatever happens.
+const FAILURES_OF_AN_UPDATE: u32 = 2 * FAILURES;
 /// Not everything is announced: an app begins to answer without a word.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What is announced is seldom the last step: Swarm calls a task running some time after its container
@@ -36,8 +39,8 @@ pub(crate) enum Judgement {
     Host(String),
 }
 
-/// Judges what is seen of an app.
-pub(crate) fn judge(seen: &Observation) -> Judgement {
+/// Judges what is seen of an app now. Tasks count once they have run for `monitor`.
+pub(crate) fn judge(seen: &Observation, now: Timestamp, monitor: Duration) -> Judgement {
     if let Some(why) =
         seen.services.iter().find_map(|service| Some(format!("service {}: {}", service.name, service.host.as_ref()?)))
     {
@@ -49,16 +52,28 @@ pub(crate) fn judge(seen: &Observation) -> Judgement {
             return Judgement::Failing(format!("the update of service {} did not go through: {words}", service.name));
         }
     }
-    let failing = seen.services.iter().find(|service| service.failures >= FAILURES);
+    let failing = seen.services.iter().find(|service| {
+        let allowed = if service.update == Update::Going { FAILURES_OF_AN_UPDATE } else { FAILURES };
+        service.failures >= allowed
+    });
     if let Some(service) = failing.filter(|_| weaken::on(Protection::FailFast)) {
         return Judgement::Failing(explain(service));
     }
     if let Some(service) = seen.services.iter().find(|service| service.update == Update::Going) {
         return Judgement::Waiting(format!("the update of service {} is under way", service.name));
     }
-    match seen.services.iter().find(|service| service.running < service.desired) {
+    if let Some(service) = seen.services.iter().find(|service| service.running < service.desired) {
+        let (running, desired) = (service.running, service.desired);
+        return Judgement::Waiting(format!("service {} has {running} of {desired} tasks", service.name));
+    }
+    let young = |service: &&ServiceState| {
+        let age = service.since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+        age.is_some_and(|age| age < monitor)
+    };
+    match seen.services.iter().find(young).filter(|_| weaken::on(Protection::Monitor)) {
         Some(service) => {
-            Judgement::Waiting(format!("service {} has {} of {} tasks", service.name, service.running, service.desired))
+            let monitor = ccci_core::config::duration::show(monitor);
+            Judgement::Waiting(format!("service {} has not stayed up for {monitor} yet", service.name))
         }
         None => Judgement::Settled,
     }
@@ -81,7 +96,17 @@ pub(crate) fn settled(
     app: &App<'_>,
     timeout: Duration,
 ) -> Result<(), EngineError> {
-    until(engine, lock, app, timeout, &mut || Ok(()))
+    until(engine, lock, app, timeout, Duration::ZERO, &mut || Ok(()))
+}
+
+/// Waits until all services have stayed up for the recipe's monitoring time. One that keeps dying is seen
+/// running for a moment each time, and with nothing to ask it no test would find out ([crash-loop]).
+///
+/// # Errors
+/// The reason, when they do not in time or keep failing.
+pub(crate) fn stayed(engine: &dyn Engine, lock: &AppLock, app: &App<'_>) -> Result<(), EngineError> {
+    let timeouts = &app.folder.toml.timeouts;
+    until(engine, lock, app, timeouts.deploy, timeouts.monitor, &mut || Ok(()))
 }
 
 /// Waits until the app answers on `path` and every probe succeeds, and its services still run.
@@ -96,7 +121,7 @@ pub(crate) fn healthy(
     timeout: Duration,
 ) -> Result<(), EngineError> {
     let toml = &app.folder.toml;
-    until(engine, lock, app, timeout, &mut || {
+    until(engine, lock, app, timeout, Duration::ZERO, &mut || {
         target.check_http(&toml.health.path, &toml.health.status)?;
         toml.readiness.iter().try_for_each(|probe| target.check_probe(probe))
     })
@@ -107,6 +132,7 @@ fn until(
     lock: &AppLock,
     app: &App<'_>,
     timeout: Duration,
+    monitor: Duration,
     check: &mut dyn FnMut() -> Result<(), String>,
 ) -> Result<(), EngineError> {
     let end = Deadline::after(timeout);
@@ -114,7 +140,8 @@ fn until(
     loop {
         // Taken before the look: what happens after it ends the wait at once.
         let since = Timestamp::now();
-        let last = match judge(&engine.observe(lock, app)?) {
+        let seen = engine.observe(lock, app)?;
+        let last = match judge(&seen, Timestamp::now(), monitor) {
             Judgement::Failing(why) => return Err(EngineError::Recipe(why)),
             Judgement::Host(why) => return Err(EngineError::Host(why)),
             Judgement::Waiting(why) => why,
@@ -151,13 +178,17 @@ mod tests {
         Observation { services: vec![service], commit: None }
     }
 
+    fn verdict(seen: &Observation) -> Judgement {
+        judge(seen, Timestamp::UNIX_EPOCH, Duration::ZERO)
+    }
+
     #[test]
     fn three_failures_end_the_wait_with_the_tasks_own_error() {
-        assert_eq!(judge(&seen(1, 0)), Judgement::Settled);
-        assert!(matches!(judge(&seen(0, 2)), Judgement::Waiting(_)));
-        let Judgement::Failing(why) = judge(&seen(0, 3)) else { panic!("went on waiting") };
+        assert_eq!(verdict(&seen(1, 0)), Judgement::Settled);
+        assert!(matches!(verdict(&seen(0, 2)), Judgement::Waiting(_)));
+        let Judgement::Failing(why) = verdict(&seen(0, 3)) else { panic!("went on waiting") };
         assert!(why.contains("exit code 3") && why.contains("boom"), "{why}");
-        assert!(matches!(judge(&seen(1, 3)), Judgement::Failing(_)), "just started again is not a success");
+        assert!(matches!(verdict(&seen(1, 3)), Judgement::Failing(_)), "just started again is not a success");
     }
 
     #[test]
@@ -165,7 +196,7 @@ mod tests {
         let with = |update| {
             let mut seen = seen(1, 0);
             seen.services[0].update = update;
-            judge(&seen)
+            verdict(&seen)
         };
         assert_eq!(with(Update::Settled), Judgement::Settled);
         assert!(matches!(with(Update::Going), Judgement::Waiting(_)));
@@ -173,9 +204,31 @@ mod tests {
     }
 
     #[test]
+    fn an_update_that_swarm_still_judges_is_left_to_swarm_for_a_while() {
+        let going = |failures| {
+            let mut seen = seen(0, failures);
+            seen.services[0].update = Update::Going;
+            verdict(&seen)
+        };
+        assert!(matches!(going(5), Judgement::Waiting(_)));
+        assert!(matches!(going(6), Judgement::Failing(_)), "it was told to continue whatever happens");
+    }
+
+    #[test]
+    fn a_task_counts_once_it_has_stayed_up() {
+        let mut seen = seen(1, 0);
+        seen.services[0].since = Some(Timestamp::UNIX_EPOCH);
+        let after = |seconds| Timestamp::from_second(seconds).unwrap();
+        let monitor = Duration::from_secs(5);
+        assert!(matches!(judge(&seen, after(4), monitor), Judgement::Waiting(_)));
+        assert_eq!(judge(&seen, after(5), monitor), Judgement::Settled);
+        assert!(matches!(judge(&seen, after(-1), monitor), Judgement::Waiting(_)), "a clock that was set back");
+    }
+
+    #[test]
     fn what_the_host_cannot_give_is_not_the_recipes_fault() {
         let mut seen = seen(0, 3);
         seen.services[0].host = Some("no address left".into());
-        assert!(matches!(judge(&seen), Judgement::Host(_)));
+        assert!(matches!(verdict(&seen), Judgement::Host(_)));
     }
 }

@@ -32,6 +32,7 @@ use crate::recipe::{LocalService, copy_tree};
 struct Memory {
     pid: u32,
     start_ticks: u64,
+    since: Option<Timestamp>,
     failures: u32,
     error: Option<String>,
     env: BTreeMap<String, String>,
@@ -91,7 +92,8 @@ impl LocalEngine {
         let memory = match started {
             Ok(pid) => {
                 let pid = pid.as_raw().cast_unsigned();
-                Memory { pid, start_ticks: tagged::start_ticks(pid).unwrap_or(0), ..memory }
+                let start_ticks = tagged::start_ticks(pid).unwrap_or(0);
+                Memory { pid, start_ticks, since: Some(Timestamp::now()), ..memory }
             }
             // Like a container that cannot start: a failure of the task.
             Err(error) => Memory { pid: 0, failures: memory.failures + 1, error: Some(error.to_string()), ..memory },
@@ -206,6 +208,7 @@ impl Engine for LocalEngine {
                 name: name.clone(),
                 running: u64::from(running),
                 desired: 1,
+                since: memory.since,
                 failures: memory.failures,
                 error: memory.error,
                 log,

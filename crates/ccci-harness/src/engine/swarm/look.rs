@@ -87,7 +87,7 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task], dead: &BTreeSet<&s
     let mut failed: Vec<&&&Task> = failed.filter(|task| well.is_none_or(|well| task.created_at > well)).collect();
     failed.sort_by_key(|task| task.created_at);
     // One that keeps dying is up for a moment each time ([crash-loop]).
-    let running = running.iter().filter(|task| failed.is_empty() || steady(task)).count();
+    let running: Vec<_> = running.iter().filter(|task| failed.is_empty() || steady(task)).collect();
     let error = failed.last().and_then(|task| own_error(task));
     let host = present
         .iter()
@@ -99,8 +99,9 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task], dead: &BTreeSet<&s
     let log = failed.last().filter(|_| failures >= 3).map_or_else(String::new, |task| last_lines(docker, task));
     ServiceState {
         name: service.spec.name.clone(),
-        running: running as u64,
+        running: running.len() as u64,
         desired: service.spec.mode.replicated.as_ref().map_or(1, |replicated| replicated.replicas),
+        since: running.iter().filter_map(|task| task.status.timestamp).max(),
         failures,
         error,
         log,
