@@ -47,6 +47,7 @@ let
       };
     in
     lib.toInt (builtins.elemAt parts 0) * factor.${builtins.elemAt parts 1};
+  ofPeriod = percent: "${toString (intervalSeconds * percent / 100)}s";
 
   dockerUnits = [
     "docker.service"
@@ -286,10 +287,11 @@ in
 
         serviceConfig = {
           Type = "oneshot";
-          ExecStart = "${lib.getExe' package "cc-ci-janitor"} sweep";
-          # Nine tenths to sweep and a twentieth to stop: over before the next one is due.
-          TimeoutStartSec = "${toString (intervalSeconds * 9 / 10)}s";
-          TimeoutStopSec = "${toString (intervalSeconds / 20)}s";
+          # Begins nothing new, is ended, has stopped: all before the next one is due. Without the first
+          # a sweep would be ended in the middle of an app.
+          ExecStart = "${lib.getExe' package "cc-ci-janitor"} sweep --budget ${ofPeriod 80}";
+          TimeoutStartSec = ofPeriod 90;
+          TimeoutStopSec = ofPeriod 5;
 
           # When memory runs out a test dies, not what cleans up after it.
           OOMScoreAdjust = -500;

@@ -2,6 +2,7 @@
 //!
 //! Check-only by default. A tool that is missing is a failure: what was not looked at is not clean.
 
+mod abra;
 mod recipe;
 mod rules;
 mod tools;
@@ -35,7 +36,12 @@ enum Command {
     #[command(after_help = "Examples:\n  cc-ci-lint repo\n  cc-ci-lint repo --fix\n  cc-ci-lint repo --rules-only")]
     Repo(Repo),
     /// Check a recipe, and its test folder where it has one
-    #[command(after_help = "Example:\n  cc-ci-lint recipe ./hello --tests-dir tests/recipes")]
+    ///
+    /// abra lints the last commit, in a clone: it would take untracked files for the recipe's. Its broken
+    /// rules of severity error fail the lint; those of severity warning are shown.
+    #[command(
+        after_help = "Examples:\n  cc-ci-lint recipe ./hello --tests-dir tests/recipes\n  cc-ci-lint recipe ./hello --no-abra"
+    )]
     Recipe(Recipe),
     /// For packagers: write man pages or shell completions
     #[command(subcommand, hide = true)]
@@ -65,6 +71,9 @@ struct Recipe {
     /// The folder with a test folder per recipe
     #[arg(long, value_name = "DIR", default_value = "tests/recipes", env = "CCCI_TESTS_DIR")]
     tests_dir: PathBuf,
+    /// Leave out what `abra recipe lint` looks at
+    #[arg(long)]
+    no_abra: bool,
 }
 
 fn main() -> ExitCode {
@@ -97,12 +106,14 @@ fn lint(repo: &Repo) -> anyhow::Result<Vec<String>> {
 }
 
 fn lint_recipe(recipe: &Recipe) -> anyhow::Result<Vec<String>> {
-    let mut problems = recipe::check(&recipe.dir, &recipe.tests_dir)?;
-    match recipe::by_abra(&recipe.dir) {
-        Ok(broken) => problems.extend(broken),
-        Err(why) => say(&format!("== NOT LOOKED AT by abra recipe lint: {why} ==")),
+    let found = recipe::check(&recipe.dir, &recipe.tests_dir, !recipe.no_abra)?;
+    for note in &found.notes {
+        say(note);
     }
-    Ok(problems)
+    if recipe.no_abra {
+        say("== NOT LOOKED AT (--no-abra): the rules of `abra recipe lint` ==");
+    }
+    Ok(found.problems)
 }
 
 fn generate(what: &ccci_manual::Generate) -> ExitCode {

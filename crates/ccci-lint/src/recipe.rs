@@ -1,25 +1,53 @@
 //! A recipe's own basics, and its test folder.
 //!
-//! What makes a recipe undeployable or a run unrepeatable, no more: the rest is `abra recipe lint`'s, whose
-//! table is read where abra is installed. The test folder is judged by the program that will read it.
+//! What makes a recipe undeployable or a run unrepeatable, no more: the rest is [`crate::abra`]'s. The
+//! test folder is judged by the program that will read it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use ccci_core::abra::table::Severity;
-use ccci_core::abra::{Abra, lint_commit};
 use serde_json::Value;
 use xshell::{Shell, cmd};
+
+use crate::abra;
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// What fails the lint, a line each.
+    pub(crate) problems: Vec<String>,
+    /// What does not, and is worth to be known.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn problem(line: String) -> Self {
+        Self { problems: vec![line], notes: Vec::new() }
+    }
+}
 
 const COMPOSE: &str = "compose.yml";
 const SAMPLE: &str = ".env.sample";
 
-/// Everything that is wrong with the recipe in `dir`, a line each.
+/// Everything that is wrong with the recipe in `dir`.
 ///
 /// # Errors
 /// When there is no such folder.
-pub(crate) fn check(dir: &Path, tests_dir: &Path) -> anyhow::Result<Vec<String>> {
+pub(crate) fn check(dir: &Path, tests_dir: &Path, with_abra: bool) -> anyhow::Result<Findings> {
     ensure!(dir.is_dir(), "no such folder: {}", dir.display());
+    let dir = &dir.canonicalize()?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let mut found = if with_abra { abra::check(dir, &name) } else { Findings::default() };
+    found.problems.splice(..0, basics(dir)?);
+    let tests = tests_dir.join(&*name);
+    if tests.is_dir() {
+        found.problems.extend(test_folder(&tests)?);
+    }
+    Ok(found)
+}
+
+/// Without which no app can be deployed.
+fn basics(dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
     if !dir.join(SAMPLE).is_file() {
         problems.push(format!("{SAMPLE} is missing: an app's settings start from it"));
@@ -32,31 +60,7 @@ pub(crate) fn check(dir: &Path, tests_dir: &Path) -> anyhow::Result<Vec<String>>
         let text = std::fs::read_to_string(dir.join(&name)).with_context(|| format!("cannot read {name}"))?;
         problems.extend(compose(&name, &text, false));
     }
-    let name = dir.canonicalize()?.file_name().map(PathBuf::from).unwrap_or_default();
-    let tests = tests_dir.join(name);
-    if tests.is_dir() {
-        problems.extend(test_folder(&tests)?);
-    }
     Ok(problems)
-}
-
-/// The broken rules of severity error that abra finds in the commit that is checked out; what is not
-/// committed, it does not see.
-///
-/// # Errors
-/// Why abra was not asked.
-pub(crate) fn by_abra(dir: &Path) -> Result<Vec<String>, String> {
-    let abra = Abra::installed().ok_or("abra is not installed")?;
-    if !dir.join(".git").exists() {
-        return Err("it is no git repository".to_owned());
-    }
-    let dir = dir.canonicalize().map_err(|error| error.to_string())?;
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    // An abra that is there and cannot lint is a problem of its own: what was not looked at is not clean.
-    Ok(match lint_commit(&abra, &name, &dir, "HEAD") {
-        Ok(table) => table.broken(Severity::Error).map(|rule| format!("abra: {rule}")).collect(),
-        Err(error) => vec![format!("abra recipe lint: {error}")],
-    })
 }
 
 /// `compose.<variant>.yml`, which `COMPOSE_FILE` may lay over the first.
@@ -142,7 +146,7 @@ mod tests {
         if sample {
             std::fs::write(dir.path().join(SAMPLE), "TYPE=hello\n").unwrap();
         }
-        check(dir.path(), &dir.path().join("no-tests")).unwrap()
+        basics(dir.path()).unwrap()
     }
 
     #[test]

@@ -145,6 +145,8 @@ fn mark(cell: &str) -> Option<bool> {
 mod tests {
     use super::*;
 
+    /// Made by hand after descriptions of abra's table: no output of abra itself was to be had. It shows
+    /// that the parser and the description agree, no more.
     const TABLE: &str = include_str!("table.fixture.txt");
 
     #[test]
