@@ -87,7 +87,9 @@ impl<'run> Stages<'run> {
                 }
             }
             Some(why) => {
-                [Tier::Backup, Tier::Restore].map(|tier| self.skip(tier, Outcome::skip(&*why))).into_iter().collect()
+                for tier in [Tier::Backup, Tier::Restore] {
+                    self.skip(tier, Outcome::skip(&*why));
+                }
             }
         }
         self.tier(phases, Tier::Custom, Some(Rung::Functional), &mut |_| Ok(Vec::new()))?;
