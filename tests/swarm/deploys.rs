@@ -32,6 +32,17 @@ pub(crate) fn a_service_that_keeps_dying_fails_fast_with_its_own_words() {
     ends(&[&compose("fail", "")], "install", 1, &words);
 }
 
+pub(crate) fn a_wait_in_vain_ends_with_the_last_lines_of_the_service() {
+    let swarm = SwarmHost::new();
+    swarm.recipe(RECIPE, &[&compose("run", "")]);
+    // Up, and never for long enough: the time is for a busy machine to have it up at all.
+    drop(swarm.folder(RECIPE).toml("[timeouts]\ndeploy = \"45s\"\nmonitor = \"1h\"\n"));
+    let step = swarm.run().args(["--stages", "install"]).start();
+    let ended = swarm.clean_end(step, 1);
+    let reason = reason(&ended);
+    assert!(reason.contains("not there within 45s") && reason.ends_with("_app's last lines:\nup"), "{reason}");
+}
+
 pub(crate) fn an_image_that_does_not_exist_is_red() {
     let swarm = SwarmHost::new();
     let registry = daemon().listen();

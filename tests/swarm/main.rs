@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             a_backup_that_does_not_verify_is_red_and_named, a_failed_restore_test_is_red_and_named,
             a_failed_custom_test_is_red_and_named;
         deploys: a_service_that_keeps_dying_fails_fast_with_its_own_words,
+            a_wait_in_vain_ends_with_the_last_lines_of_the_service,
             an_image_that_does_not_exist_is_red, an_image_whose_registry_is_down_is_the_hosts_fault,
             an_update_that_swarm_rolls_back_is_red_with_the_reason,
             an_update_that_swarm_pauses_is_red_with_the_reason,

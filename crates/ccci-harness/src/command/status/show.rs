@@ -78,26 +78,28 @@ fn held(lock: &Lock, now: Timestamp, paint: Paint) -> Vec<String> {
             paint.with(if late { WAITS } else { GOOD }, &plain(&progress.line(now, &lock.expected)))
         ));
     }
+    lines.push(hold(lock, pid, now, paint));
+    lines.extend(lock.waiters.iter().enumerate().map(|(place, waiter)| waits(place + 1, waiter, now, paint)));
+    lines
+}
+
+/// Since when and until when, or what is odd about it.
+fn hold(lock: &Lock, pid: u32, now: Timestamp, paint: Paint) -> String {
     match &lock.owner {
         Some(owner) if lock.record_agrees => {
             let left = Duration::try_from(owner.deadline.duration_since(now)).ok().filter(|left| !left.is_zero());
             let left = left
                 .map_or_else(|| paint.with(BAD, "past its deadline"), |left| format!("deadline in {}", brief(left)));
-            lines.push(format!("  held for {} by pid {pid}, {left}", ago(owner.since, now)));
+            format!("  held for {} by pid {pid}, {left}", ago(owner.since, now))
         }
-        Some(_) | None if lock.run.is_some() => lines.push(format!("  held by pid {pid}, which has not begun to work")),
-        Some(owner) => lines.push(paint.with(
-            BAD,
-            &format!(
-                "  the kernel names pid {pid} as the one that locked it, the record pid {} ({})",
-                owner.pid,
-                plain(&owner.run_id)
-            ),
-        )),
-        None => lines.push(paint.with(BAD, &format!("  held by pid {pid}, which left no record"))),
+        Some(_) | None if lock.run.is_some() => format!("  held by pid {pid}, which has not begun to work"),
+        Some(owner) => {
+            let (other, run) = (owner.pid, plain(&owner.run_id));
+            let odd = format!("  the kernel names pid {pid} as the one that locked it, the record pid {other} ({run})");
+            paint.with(BAD, &odd)
+        }
+        None => paint.with(BAD, &format!("  held by pid {pid}, which left no record")),
     }
-    lines.extend(lock.waiters.iter().enumerate().map(|(place, waiter)| waits(place + 1, waiter, now, paint)));
-    lines
 }
 
 fn waits(place: usize, waiter: &Waiter, now: Timestamp, paint: Paint) -> String {
