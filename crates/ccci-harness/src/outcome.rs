@@ -205,19 +205,6 @@ impl Verdict {
             Self::Cancelled => exit::CANCELLED,
         }
     }
-
-    /// One word, as in `results.json`.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Green => "green",
-            Self::Red => "red",
-            Self::Usage => "usage",
-            Self::Host => "host",
-            Self::Busy => "busy",
-            Self::Deadline => "deadline",
-            Self::Cancelled => "cancelled",
-        }
-    }
 }
 
 #[cfg(test)]

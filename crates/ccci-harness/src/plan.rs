@@ -44,6 +44,7 @@ impl std::fmt::Display for EngineName {
 /// What a run does under its lock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a process has one plan")]
 pub(crate) enum Job {
     /// Tests a recipe.
     Recipe(RecipeJob),
