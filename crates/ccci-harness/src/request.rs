@@ -57,11 +57,7 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         (_, found) => found?.map(|endpoint| endpoint.to_string()),
     };
     let tests_dir = cwd.join(&run.tests_dir);
-    let stages = match (run.stages, run.quick) {
-        (stages, false) if stages.is_empty() => Tier::ALL.to_vec(),
-        (stages, true) if stages.is_empty() => Tier::QUICK.to_vec(),
-        (stages, _) => stages,
-    };
+    let stages = stages(run.stages, run.quick);
     let job = Job::Recipe(RecipeJob {
         recipe: recipe.to_string(),
         domain: domain.to_string(),
@@ -116,6 +112,15 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         places,
         job,
     })
+}
+
+/// The stages that were asked for by name; else those of a quick look, or all.
+fn stages(named: Vec<Tier>, quick: bool) -> Vec<Tier> {
+    match (named.is_empty(), quick) {
+        (false, _) => named,
+        (true, true) => Tier::QUICK.to_vec(),
+        (true, false) => Tier::ALL.to_vec(),
+    }
 }
 
 /// `auto`: where this node can deploy onto a Swarm, by abra if it is installed; else `local`.
@@ -185,6 +190,13 @@ mod tests {
         assert_eq!(left_of(minutes(60), minutes(10), 20 * 60), minutes(30));
         assert_eq!(left_of(minutes(60), minutes(10), 3600), Duration::ZERO);
         assert_eq!(left_of(minutes(60), minutes(10), -5), minutes(50), "a clock that runs behind");
+    }
+
+    #[test]
+    fn a_quick_run_is_install_and_custom_unless_stages_are_named() {
+        assert_eq!(stages(Vec::new(), true), [Tier::Install, Tier::Custom]);
+        assert_eq!(stages(vec![Tier::Backup], true), [Tier::Backup]);
+        assert_eq!(stages(Vec::new(), false), Tier::ALL);
     }
 
     #[test]
