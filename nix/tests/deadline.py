@@ -15,10 +15,12 @@ domain = lab("domain hello 1 main")
 with subtest("a run that never ends has its app up, and another one waits for it"):
     lab(f"close {domain}")
     lab("step endless 1 --deadline 1m")
-    lab(f"reached {domain}")
-    # Less than the other's whole life: a clock that ran while waiting would end this one too.
+    machine.wait_until_succeeds(f"/etc/cc-ci-lab/lab keeper {domain} | grep .", timeout=60)
+    # Less than the other's whole life, nearly all of which it waits for, however long the app takes to come
+    # up: a clock that ran while waiting would end this one too.
     lab("step waiter 1 --deadline 45s")
     machine.wait_until_succeeds("/etc/cc-ci-lab/lab log waiter | grep -F 'in flight — waiting'", timeout=60)
+    lab(f"reached {domain}")
 
 with subtest("it exits 142 and says why"):
     t.assertEqual(lab("await endless"), "142", lab("log endless"))
