@@ -58,8 +58,9 @@ fn the_example_recipe_climbs_to_level_4_and_the_result_tells_all() {
         (&results["cause"], &results["reason"], &results["preclean"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
-    let phases: Vec<&str> =
-        results["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect();
+    let phases = results["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap());
+    // Those two are there where abra and a browser are.
+    let phases: Vec<&str> = phases.filter(|phase| !["lint", "screenshot"].contains(phase)).collect();
     let order = ["wait", "preclean", "fetch", "install", "upgrade", "backup", "restore", "custom", "teardown"];
     assert_eq!(phases, order);
     assert!(results["phases"].as_array().unwrap().iter().all(|phase| phase["milliseconds"].is_u64()));
