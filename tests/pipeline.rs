@@ -58,8 +58,9 @@ fn the_example_recipe_climbs_to_level_4_and_the_result_tells_all() {
         (&results["cause"], &results["reason"], &results["preclean"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
-    let phases: Vec<&str> =
-        results["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect();
+    let phases = results["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap());
+    // Those two are there where abra and a browser are.
+    let phases: Vec<&str> = phases.filter(|phase| !["lint", "screenshot"].contains(phase)).collect();
     let order = ["wait", "preclean", "fetch", "install", "upgrade", "backup", "restore", "custom", "teardown"];
     assert_eq!(phases, order);
     assert!(results["phases"].as_array().unwrap().iter().all(|phase| phase["milliseconds"].is_u64()));
@@ -215,7 +216,8 @@ fn a_recipe_without_an_older_release_skips_the_upgrade_with_a_reason() {
     let host = Host::new();
     let results = host.run().env("REF", "0.0.0+1.0.0").end().expect_clean(0).results();
     assert_eq!(rung(&results, "upgrade"), "skip");
-    assert_eq!(results["rungs"]["upgrade"]["reason"], "the recipe has no release before this ref");
+    let reason = "the recipe has no release before this ref, which its main branch has already";
+    assert_eq!(results["rungs"]["upgrade"]["reason"], reason);
     assert_eq!(results["level"], 3);
 }
 

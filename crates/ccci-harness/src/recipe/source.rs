@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use ccci_core::process::{ProcessError, git, wait_ready};
+use ccci_core::process::{Ended, ProcessError, git, wait_ready};
 
 use crate::console::Console;
 
@@ -89,6 +89,12 @@ impl Source {
         Ok(source)
     }
 
+    /// Whether the head is the commit `tip` or leads to it.
+    fn is_in(&self, tip: &str) -> Result<bool, SourceError> {
+        let asked = git(&self.tree).args(["merge-base", "--is-ancestor", &self.head.commit, tip]).run(&mut |_| {});
+        Ok(asked.map_err(|error| SourceError::Host(error.to_string()))?.ended == Ended::Exited(0))
+    }
+
     /// The tags that lead to the head, newest first.
     fn releases(&self) -> Result<Vec<String>, SourceError> {
         let tags = git(&self.tree)
@@ -128,10 +134,10 @@ impl Source {
                 _ => {}
             }
         }
-        // What a pull request would be merged into.
+        // What a pull request would be merged into; from there to a commit that it has is no way up.
         match resolve(&self.tree, "HEAD") {
-            Some(tip) if tip != self.head.commit => Ok(Ok(Release::at(&self.tree, tip))),
-            _ => Ok(Err("the recipe has no release before this ref, which is the tip of its main branch".to_owned())),
+            Some(tip) if !self.is_in(&tip)? => Ok(Ok(Release::at(&self.tree, tip))),
+            _ => Ok(Err("the recipe has no release before this ref, which its main branch has already".to_owned())),
         }
     }
 }

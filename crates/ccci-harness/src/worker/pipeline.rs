@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ccci_core::abra::Abra;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::{Job as Process, wait_ready};
@@ -84,7 +85,9 @@ fn through(
         },
     );
     console.say(&format!("== {} {} (commit {:.12}) ==", job.recipe, source.head.version, source.head.commit));
-    phases.begin("lint");
+    if Abra::installed().is_some() {
+        phases.begin("lint");
+    }
     let linted = lint::rung(&source, &job.recipe, console);
     report(dir, Event::Lint { outcome: linted });
 
@@ -106,11 +109,9 @@ fn through(
     let secrets = [stages.secrets(), up.secrets.clone()].concat();
     stages.count_deploys(needed.len());
     let target = engine.target(&app);
-    if let Some(target) = &target
-        && done.is_ok()
-    {
+    if let (Some(target), Some(browser), true) = (&target, screenshot::browser(), done.is_ok()) {
         phases.begin("screenshot");
-        screenshot::take(target, &folder.toml.screenshot.path, dir, console);
+        screenshot::take(&browser, target, &folder.toml.screenshot.path, dir, console);
     }
     search_for_secrets(dir, &secrets);
     if let Some(target) = target.filter(|_| job.keep.is_some()) {

@@ -1,6 +1,7 @@
 //! A picture of the app while it is up, where a headless browser is installed. Best effort: whatever
 //! becomes of it is noted and never changes a verdict.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::process::Job as Process;
@@ -17,9 +18,13 @@ const FILE: &str = "screenshot.png";
 /// The longest that it may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A headless browser, where one is installed.
+pub(super) fn browser() -> Option<PathBuf> {
+    BROWSERS.iter().find_map(|name| ccci_core::process::find_program(name))
+}
+
 /// Takes it.
-pub(super) fn take(target: &Target, path: &str, dir: &RunDir, console: &mut Console) {
-    let Some(browser) = BROWSERS.iter().find_map(|name| ccci_core::process::find_program(name)) else { return };
+pub(super) fn take(browser: &Path, target: &Target, path: &str, dir: &RunDir, console: &mut Console) {
     let shot = dir.join(FILE);
     // It leaves its profile wherever it is told to; nowhere else.
     let profile = match tempfile::Builder::new().prefix("ccci-browser-").tempdir() {
