@@ -334,10 +334,15 @@ impl Scene<'_> {
         }
     }
 
-    /// Whether nothing of a run is at work any more.
+    /// Whether shell, keeper, worker and reaper of a run are gone. What a test left behind may still be there:
+    /// it is the next run's or the janitor's.
     fn is_over(&self, run: usize, all: &[Process]) -> bool {
         let step = &self.runs[run].1;
-        !all.iter().any(|process| process.carries("CCCI_RUN_ID", step.id()) || is_part(process, step))
+        let untagged = |process: &Process| {
+            process.carries("CCCI_RUN_ID", step.id())
+                && !process.environ.iter().any(|entry| entry.starts_with("CCCI_LOCK="))
+        };
+        !all.iter().any(|process| untagged(process) || is_part(process, step))
     }
 
     /// Waits until then, and lets those go on whose stop is over.

@@ -41,7 +41,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Look at everything once, and reap what has no living run
-    #[command(after_help = "Examples:\n  cc-ci-janitor sweep --dry-run\n  cc-ci-janitor sweep --json --budget 4m")]
+    #[command(after_help = "Examples:\n  cc-ci-janitor sweep --dry-run\n  cc-ci-janitor sweep --json --budget 4m\n  \
+                      cc-ci-janitor sweep --metrics /var/lib/node_exporter/cc-ci.prom")]
     Sweep(Sweep),
     /// For packagers: write man pages or shell completions
     #[command(subcommand, hide = true)]
