@@ -266,7 +266,7 @@ fn hostile_answers_cost_a_line_in_the_log_and_nothing_else() {
         forge.fault(request, fault.clone());
         forge.fault(request, fault);
         let ended = of_head(&host).env("REF", "").end().expect_clean(0);
-        let line = ended.log().lines().find(|line| line.starts_with("!!")).unwrap_or_default().to_owned();
+        let line = ended.log().lines().find(|line| line.contains("!! ")).unwrap_or_default().to_owned();
         assert!(line.contains(says), "{says}: {}", ended.log());
         forge.forget_faults();
         assert!(!ended.log().contains(TOKEN) && !ended.out().contains(TOKEN));
