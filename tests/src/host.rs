@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long a test waits for what should happen. Only a failing test ever waits that long.
 #[must_use]
 pub fn limit() -> Duration {
-    Duration::from_secs(std::env::var(LIMIT_VAR).ok().and_then(|text| text.parse().ok()).unwrap_or(90))
+    Duration::from_secs(std::env::var(LIMIT_VAR).ok().and_then(|text| text.parse().ok()).unwrap_or(300))
 }
 
 /// Looks until there is something to see; fails the test at the limit.
