@@ -204,7 +204,7 @@ pub(crate) struct Run {
     /// The pull request's number
     #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
     pub(crate) pr: String,
-    /// The forge's repository that the pull request is of [default: repository of the settings' [forge]]
+    /// The forge's repository that the pull request is of; else `repository` of the settings' `[forge]`
     #[arg(long, value_name = "OWNER/NAME", env = "CCCI_REPOSITORY")]
     pub(crate) repository: Option<Repository>,
     /// How to deploy

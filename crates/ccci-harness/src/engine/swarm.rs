@@ -259,7 +259,7 @@ impl SwarmEngine {
         }
     }
 
-    /// Removes the services of the stack that it no longer has: only some ways of deploying do ([19]).
+    /// Removes the services of the stack that it no longer has: only some ways of deploying do (`[19]`).
     pub(super) fn prune(&self, lock: &AppLock, app: &App<'_>, stack: &Stack) -> Result<(), EngineError> {
         let name = app.domain.stack_name();
         let wanted = stack.objects(&name);
