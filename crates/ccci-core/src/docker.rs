@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::process::ProcessError;
-use answers::{Container, Info, Named, Network, Service, Task, Volume, Volumes};
+use answers::{Container, Info, Inspected, Named, Network, Service, Task, Volume, Volumes};
 pub use change::Removable;
 pub use endpoint::Endpoint;
 use transport::Method;
@@ -173,6 +173,21 @@ impl Docker {
     /// [`DockerError`].
     pub fn containers(&self) -> Result<Vec<Container>, DockerError> {
         self.get("/containers/json?all=1")
+    }
+
+    /// Whether a container runs now; one that is gone does not.
+    ///
+    /// [`Docker::containers`] is a picture that Docker takes now and then: it has a dead container as running
+    /// for seconds on a busy host. This answer waits for what Docker is doing to the container.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub fn runs(&self, container_id: &str) -> Result<bool, DockerError> {
+        match self.get::<Inspected>(&format!("/containers/{}/json", escape(container_id))) {
+            Ok(seen) => Ok(seen.state.status == "running"),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Every network.

@@ -141,6 +141,19 @@ impl Container {
     }
 }
 
+/// `GET /containers/{id}/json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    pub(super) state: ContainerState,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ContainerState {
+    pub(super) status: String,
+}
+
 /// `GET /volumes`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]

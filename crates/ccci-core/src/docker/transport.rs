@@ -257,6 +257,15 @@ mod tests {
     }
 
     #[test]
+    fn a_container_runs_when_docker_says_so_of_it_and_not_when_it_is_gone() {
+        let runs = |answer: (u16, &str)| answered(&[(200, ""), answer], |docker| docker.runs("c"));
+        assert!(runs((200, r#"{"State":{"Status":"running"}}"#)).unwrap());
+        assert!(!runs((200, r#"{"State":{"Status":"exited"}}"#)).unwrap());
+        assert!(!runs((404, r#"{"message":"No such container: c"}"#)).unwrap());
+        runs((500, r#"{"message":"it broke"}"#)).unwrap_err();
+    }
+
+    #[test]
     fn a_swarm_that_cannot_list_is_not_an_empty_one() {
         let refused = (503, r#"{"message":"This node is not a swarm manager."}"#);
         let info = |state: &str| {

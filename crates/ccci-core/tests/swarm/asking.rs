@@ -40,7 +40,9 @@ fn commands_run_in_a_container_and_logs_come_out() {
     assert_eq!(failed.ended, Ended::Exited(1));
     assert!(talk.iter().any(|line| line.contains("/missing")), "{talk:?}");
     assert_eq!(app.docker.logs(&container.id, 5).unwrap(), ["up"]);
+    assert!(app.docker.runs(&container.id).unwrap());
     assert!(app.take_down(PATIENCE).is_clean());
+    assert!(!app.docker.runs(&container.id).unwrap());
 }
 
 #[test]

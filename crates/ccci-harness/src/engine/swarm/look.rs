@@ -38,10 +38,6 @@ pub(super) struct Unallocated {
 pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<Unallocated>), EngineError> {
     let services = services(docker, stack)?;
     let tasks = docker.tasks()?;
-    // Later than the tasks: Swarm hears of a container's death when Docker has long known it.
-    let containers = docker.containers()?;
-    let dead = containers.iter().filter(|container| container.state != "running");
-    let dead: BTreeSet<&str> = dead.map(|container| container.id.as_str()).collect();
     let (mut commit, mut version, mut states, mut unallocated) = (None, None, Vec::new(), Vec::new());
     let now = Timestamp::now();
     for service in &services {
@@ -56,9 +52,24 @@ pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<
         if own.iter().any(stays_new) {
             unallocated.push(Unallocated { service: service.spec.name.clone(), networks: networks(service) });
         }
-        states.push(state(docker, service, &own, &dead, now));
+        let alive = alive(docker, &own)?;
+        states.push(state(docker, service, &own, &alive, now));
     }
     Ok((Observation { services: states, commit, version }, unallocated))
+}
+
+/// The containers of these tasks that really run. Swarm hears of a container's death when Docker has long
+/// known it, and its word alone made apps pass that had died at once ([crash-loop]).
+fn alive<'task>(docker: &Docker, tasks: &[&'task Task]) -> Result<BTreeSet<&'task str>, EngineError> {
+    let mut alive = BTreeSet::new();
+    for task in tasks.iter().filter(|task| task.status.state == TaskState::Running) {
+        if let Some(id) = container(task)
+            && docker.runs(id)?
+        {
+            alive.insert(id);
+        }
+    }
+    Ok(alive)
 }
 
 fn networks(service: &Service) -> Vec<String> {
@@ -93,13 +104,13 @@ fn belongs(service: &Service, stack: &str) -> bool {
     service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
 }
 
-fn state(docker: &Docker, service: &Service, tasks: &[&Task], dead: &BTreeSet<&str>, now: Timestamp) -> ServiceState {
+fn state(docker: &Docker, service: &Service, tasks: &[&Task], alive: &BTreeSet<&str>, now: Timestamp) -> ServiceState {
     // A task of an earlier version of the service says nothing about this one ([6]).
     let present: Vec<&&Task> = tasks.iter().filter(|task| task.spec == service.spec.task_template).collect();
     let runs = |task: &&&&Task| {
         task.status.state == TaskState::Running
             && task.desired_state == TaskState::Running
-            && container(task).is_some_and(|id| !dead.contains(id))
+            && container(task).is_some_and(|id| alive.contains(id))
     };
     let running: Vec<&&&Task> = present.iter().filter(runs).collect();
     let steady = |task: &Task| task.status.timestamp.is_some_and(|since| now.duration_since(since) > STEADY);
@@ -199,4 +210,32 @@ pub(super) fn published(docker: &Docker, stack: &str) -> Vec<(u16, u16)> {
         .filter(|port| port.published_port != 0)
         .map(|port| (port.target_port, port.published_port))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ccci_core::docker::Endpoint;
+
+    use super::*;
+
+    #[test]
+    fn a_task_runs_when_its_container_does_whatever_swarm_says() {
+        let service: Service = serde_json::from_str(
+            r#"{"ID":"s","Spec":{"Name":"x_app","TaskTemplate":{},"Mode":{"Replicated":{"Replicas":1}}}}"#,
+        )
+        .unwrap();
+        let task: Task = serde_json::from_str(
+            r#"{"ID":"t","ServiceID":"s","CreatedAt":"2026-01-01T00:00:00Z","Spec":{},"DesiredState":"running",
+                "Status":{"State":"running","ContainerStatus":{"ContainerID":"c"}}}"#,
+        )
+        .unwrap();
+        // Nothing listens there: only a failure would ask.
+        let docker = Docker::new(Endpoint::Tcp("127.0.0.1:1".to_owned()));
+        let seen = |alive: &[&str]| {
+            let alive = alive.iter().copied().collect();
+            state(&docker, &service, &[&task], &alive, Timestamp::UNIX_EPOCH).running
+        };
+        assert_eq!(seen(&["c"]), 1);
+        assert_eq!(seen(&["other"]), 0);
+    }
 }
