@@ -9,11 +9,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::{RunDir, file};
 use crate::name::LockName;
+use crate::process::handle_of;
 
 /// A run whose keeper is alive.
 #[derive(Debug)]
@@ -60,17 +61,16 @@ impl LiveRun {
     /// # Errors
     /// What `pidfd_open(2)` says, or that the keeper cannot be seen from here.
     pub fn end(&self) -> io::Result<Option<OwnedFd>> {
-        let pid = Pid::from_raw(self.plan.keeper).ok_or(io::ErrorKind::InvalidData)?;
-        let opened = pidfd_open(pid, PidfdFlags::empty());
+        let opened = handle_of(Pid::from_raw(self.plan.keeper));
         // Asked after the pidfd is open: as long as the claim is held, the number is the keeper's.
-        match (is_claimed(self.dir.path())?, opened) {
-            (false, _) => Ok(None),
-            (true, Ok(fd)) => Ok(Some(fd)),
-            (true, Err(error)) => Err(io::Error::other(format!(
-                "run {} is alive, and its keeper {} cannot be watched: {error}",
-                self.plan.run_id, self.plan.keeper
-            ))),
-        }
+        let why = match (is_claimed(self.dir.path())?, opened) {
+            (false, _) => return Ok(None),
+            (true, Ok(Some(fd))) => return Ok(Some(fd)),
+            (true, Ok(None)) => "no such process here".to_owned(),
+            (true, Err(error)) => error.to_string(),
+        };
+        let (run, keeper) = (&self.plan.run_id, self.plan.keeper);
+        Err(io::Error::other(format!("run {run} is alive, and its keeper {keeper} cannot be watched: {why}")))
     }
 }
 

@@ -1,0 +1,301 @@
+//! Foreign programs.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::terminal::Terminal;
+use super::watch::{Lines, Watch};
+use super::{Ended, ProcessError, ended, pid_of, spawn};
+use crate::lifetime::exec::{Birth, arm_child};
+
+/// Dies with us, and before us when memory runs out: it is the test, we are its guardian.
+fn child() -> Birth {
+    Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() }
+}
+
+/// A finished job.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// The end of what it printed.
+    pub tail: String,
+    /// All that it printed on stdout, if that was asked for.
+    pub stdout: Vec<u8>,
+}
+
+/// A foreign program to run.
+#[derive(Debug, Clone)]
+pub struct Job {
+    program: OsString,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    dir: PathBuf,
+    timeout: Duration,
+    grace: Duration,
+    capture: bool,
+    terminal: bool,
+}
+
+impl Job {
+    /// A program, found on the `PATH` of its environment.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: std::env::vars_os().collect(),
+            dir: PathBuf::from("/"),
+            timeout: Duration::from_secs(600),
+            grace: Duration::from_secs(10),
+            capture: false,
+            terminal: false,
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds variables to the environment.
+    #[must_use]
+    pub fn env<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.env.extend(vars.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned())));
+        self
+    }
+
+    /// Removes variables from the environment.
+    #[must_use]
+    pub fn without_env(mut self, unwanted: impl Fn(&str) -> bool) -> Self {
+        self.env.retain(|key, _| !key.to_str().is_some_and(&unwanted));
+        self
+    }
+
+    /// Where it runs. Default `/`.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.dir);
+        self
+    }
+
+    /// How long it may take. Default ten minutes.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What its group gets between SIGTERM and SIGKILL.
+    #[must_use]
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Keeps stdout for the caller instead of handing its lines out.
+    #[must_use]
+    pub const fn capture(mut self) -> Self {
+        self.capture = true;
+        self
+    }
+
+    /// Gives it a terminal of its own on stdin, stdout and stderr, for a program that refuses to work
+    /// without one. Nobody types. Its lines are handed out without their escape sequences, and
+    /// [`Job::capture`] does not apply: a terminal does not tell stdout from stderr.
+    #[must_use]
+    pub const fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
+    /// The command line, for people.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The command to start, with its stdin closed.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(&self.env).current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end; every line that it prints is handed to `sink`.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`] and [`ProcessError::Watch`]. A bad end is in the value.
+    pub fn run(&self, sink: &mut dyn FnMut(&str)) -> Result<Finished, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.command_line(), source };
+        let mut command = self.command();
+        let (lines, kept) = if self.terminal {
+            (self.on_terminal(&mut command).map_err(start)?, None)
+        } else {
+            self.on_pipes(&mut command).map_err(start)?
+        };
+        arm_child(&mut command, Birth { own_terminal: self.terminal, ..child() });
+        let child = spawn(&mut command).map_err(start)?;
+        // The parent's copies of the write ends go with the command.
+        drop(command);
+        let mut watch = Watch { child, lines, kept, stdout: Vec::new() };
+        let ended = watch.until_end(self.timeout, self.grace, sink);
+        let ended = ended.map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
+        Ok(Finished { ended, tail: watch.lines.tail(), stdout: watch.stdout })
+    }
+
+    /// Output into a pipe, or stderr and stdout into one each when stdout is kept; stdin closed.
+    fn on_pipes(&self, command: &mut Command) -> io::Result<(Lines, Option<Lines>)> {
+        let (out, out_end) = io::pipe()?;
+        command.process_group(0);
+        if self.capture {
+            let (err, err_end) = io::pipe()?;
+            command.stdout(out_end).stderr(err_end);
+            return Ok((Lines::of_pipe(err.into()), Some(Lines::of_pipe(out.into()))));
+        }
+        command.stdout(out_end.try_clone()?).stderr(out_end);
+        Ok((Lines::of_pipe(out.into()), None))
+    }
+
+    /// Everything on a terminal of its own, whose session it will lead.
+    fn on_terminal(&self, command: &mut Command) -> io::Result<Lines> {
+        let Terminal { ours, theirs } = Terminal::open()?;
+        command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+        Ok(Lines::of_terminal(ours))
+    }
+
+    /// Runs it and takes any end but success for an error.
+    ///
+    /// # Errors
+    /// [`ProcessError`], with the end of its output.
+    pub fn run_ok(&self, sink: &mut dyn FnMut(&str)) -> Result<Finished, ProcessError> {
+        let finished = self.run(sink)?;
+        if finished.ended == Ended::Exited(0) {
+            return Ok(finished);
+        }
+        let tail = finished.tail.trim();
+        let tail = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
+        Err(ProcessError::Failed { command: self.command_line(), ended: finished.ended, tail })
+    }
+
+    /// Runs it to its end with our own stdout and stderr, for a command of the caller's.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`] and [`ProcessError::Watch`].
+    pub fn run_inheriting(&self) -> Result<Ended, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.command_line(), source };
+        let mut command = self.command();
+        command.process_group(0);
+        arm_child(&mut command, child());
+        let mut child = spawn(&mut command).map_err(start)?;
+        let status = child.wait().map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
+        Ok(ended(status))
+    }
+
+    /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.
+    ///
+    /// The caller is its parent while it lives and collects it with [`collect`].
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`].
+    pub fn detach(&self, log: &File) -> Result<Pid, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.command_line(), source };
+        let mut command = self.command();
+        command.stdout(log.try_clone().map_err(start)?).stderr(log.try_clone().map_err(start)?);
+        arm_child(&mut command, Birth { new_session: true, death_signal: None, ..child() });
+        let child = spawn(&mut command).map_err(start)?;
+        Ok(pid_of(&child))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use nix::poll::PollFd;
+
+    use super::super::{handle_of, tagged, wait_ready};
+    use super::*;
+
+    fn sh(script: &str) -> Job {
+        Job::new("/bin/sh").args(["-c", script]).grace(Duration::from_millis(200))
+    }
+
+    /// Killed with its leader, it is dead a moment later; what is left is at most a zombie for init.
+    fn assert_dies(child: u32) {
+        if let Ok(Some(fd)) = handle_of(Pid::from_raw(child.cast_signed())) {
+            wait_ready(&mut [PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)], Some(Duration::from_secs(10)))
+                .unwrap();
+        }
+        assert!(tagged::is_gone(child), "the group's child {child} survived");
+    }
+
+    #[test]
+    fn the_ends_of_a_job_stay_different() {
+        let mut lines = Vec::new();
+        let done =
+            sh("echo one; echo two >&2; printf three; exit 7").run(&mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(done.ended, Ended::Exited(7));
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert_eq!(sh("kill -9 $$").run(&mut |_| {}).unwrap().ended, Ended::Killed(9));
+        let slow = sh("exec sleep 100").timeout(Duration::from_millis(50));
+        assert_eq!(slow.run(&mut |_| {}).unwrap().ended, Ended::TimedOut(Duration::from_millis(50)));
+        let missing = Job::new("/no/such/program").run(&mut |_| {}).unwrap_err();
+        assert!(missing.to_string().contains("/no/such/program"), "{missing}");
+    }
+
+    #[test]
+    fn a_job_on_a_terminal_has_one_and_its_lines_are_plain() {
+        let asks = "test -t 0 && test -t 1 && test -t 2 && tty </dev/tty >/dev/null && printf '\\033[31mred\\033[0m\\n'; \
+                    stty size";
+        let mut lines = Vec::new();
+        let done = sh(asks).terminal().run_ok(&mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(lines, ["red", "50 400"]);
+        assert!(done.tail.starts_with("red"), "{:?}", done.tail);
+        assert_eq!(sh("test -t 0").run(&mut |_| {}).unwrap().ended, Ended::Exited(1), "nobody else has one");
+    }
+
+    #[test]
+    fn a_job_on_a_terminal_that_waits_for_an_answer_times_out_with_its_group() {
+        let asks = sh("sleep 100 & echo $!; read -r answer").terminal().timeout(Duration::from_millis(200));
+        let mut child = None;
+        let done = asks.run(&mut |line| child = line.parse::<u32>().ok()).unwrap();
+        assert!(matches!(done.ended, Ended::TimedOut(_)), "{done:?}");
+        assert_dies(child.unwrap());
+    }
+
+    #[test]
+    fn a_job_that_ignores_sigterm_is_killed_with_its_group() {
+        let stubborn = sh("trap '' TERM; sleep 100 & echo $!; wait; wait").timeout(Duration::from_millis(100));
+        let mut child = None;
+        stubborn.run(&mut |line| child = line.parse::<u32>().ok()).unwrap();
+        assert_dies(child.unwrap());
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_pipe_does_not_hold_the_job_up() {
+        let done = sh("setsid sleep 60 & echo $!").run(&mut |_| {}).unwrap();
+        assert_eq!(done.ended, Ended::Exited(0));
+        let pid: i32 = done.tail.trim().parse().unwrap();
+        let _ended = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+
+    #[test]
+    fn captured_output_is_whole_and_apart() {
+        let done = sh("echo data; echo talk >&2").capture().run_ok(&mut |line| assert_eq!(line, "talk")).unwrap();
+        assert_eq!(done.stdout, b"data\n");
+        let failed = sh("echo broken >&2; exit 3").run_ok(&mut |_| {}).unwrap_err().to_string();
+        assert!(failed.contains("exit code 3") && failed.contains("broken"), "{failed}");
+    }
+}
