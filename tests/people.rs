@@ -276,7 +276,7 @@ fn a_site_tells_of_every_run_and_obeys_no_name() {
     let _folder = host.folder("hello").script(HOSTILE, "echo '<script>alert(2)</script>'; exit 3");
     let red = host.run().end().expect_clean(1);
     let told = report(&host, &site).expect_clean(0);
-    assert!(told.out().contains("1 recipes, 2 runs"), "{}", told.out());
+    assert!(told.out().contains(": 1 recipe, 2 runs"), "{}", told.out());
 
     let pages: Vec<PathBuf> =
         files(&site).into_iter().filter(|path| path.extension().is_some_and(|e| e == "html")).collect();

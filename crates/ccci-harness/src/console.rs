@@ -133,6 +133,12 @@ fn stamp(line: &str, begun: Timestamp, now: Timestamp) -> String {
     format!("{:<7} {}", format!("+{since}"), line.replace('\n', "\n        "))
 }
 
+/// So many of something, in words.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    let plural = if what.ends_with('s') { "es" } else { "s" };
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}{plural}") }
+}
+
 /// Writes; false when nobody listens any more.
 fn speak(to: &impl AsFd, bytes: &[u8]) -> bool {
     if !weaken::on(Protection::ClosedStdout) {
@@ -165,5 +171,12 @@ mod tests {
         assert_eq!(stamped(7), "+7s     one\n        two");
         assert_eq!(stamped(185), "+3m05s  one\n        two");
         assert_eq!(stamped(-5), stamped(0), "a clock that was set back");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(count(1, "process"), "1 process");
+        assert_eq!(count(2, "process"), "2 processes");
+        assert_eq!(count(0, "object"), "0 objects");
     }
 }

@@ -33,7 +33,7 @@ use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
-use crate::console::Console;
+use crate::console::{Console, count};
 use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
@@ -373,11 +373,6 @@ fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }
 
-fn count(number: usize, what: &str) -> String {
-    let plural = if what.ends_with('s') { "es" } else { "s" };
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}{plural}") }
-}
-
 /// `60-minute`, or the seconds where it is no whole number of minutes.
 fn figure(deadline: Duration) -> String {
     match deadline.as_secs() {
@@ -396,8 +391,5 @@ mod tests {
     fn the_deadline_is_said_with_its_real_figure() {
         assert_eq!(figure(Duration::from_secs(3600)), "60-minute");
         assert_eq!(figure(Duration::from_secs(2)), "2s");
-        assert_eq!(count(1, "process"), "1 process");
-        assert_eq!(count(2, "process"), "2 processes");
-        assert_eq!(count(0, "object"), "0 objects");
     }
 }

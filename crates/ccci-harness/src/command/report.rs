@@ -19,6 +19,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 
 use crate::cli::Report;
+use crate::console::count;
 use crate::history::{self, Past};
 use crate::page::{badge, overview, recipe, run};
 use crate::results::Results;
@@ -62,7 +63,8 @@ pub(crate) fn main(report: &Report, config: Option<&Path>) -> anyhow::Result<Exi
         super::print_json(&written)?;
     } else {
         let index = written.site.join("index.html");
-        super::say(&format!("{}: {} recipes, {} runs", index.display(), written.recipes, written.runs))?;
+        let (recipes, runs) = (count(written.recipes, "recipe"), count(written.runs, "run"));
+        super::say(&format!("{}: {recipes}, {runs}", index.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
