@@ -203,22 +203,24 @@ fn an_answer_that_allows_nothing_starts_nothing_and_holds_nobody_up() {
     }
 }
 
+/// A bridge that listens for webhooks too: its step, its pid and where it listens.
+fn listening<'host>(host: &'host Host, forge: &Forge, every: &str) -> (Step<'host>, i32, String) {
+    let hook = secret(host, "hook", HOOK);
+    let webhook = format!("[bridge.webhook]\nlisten = \"127.0.0.1:0\"\nsecret_file = \"{}\"", hook.display());
+    enlist(host, forge, every, &webhook);
+    let step = host.command(&["cc-ci-run", "bridge"]).start();
+    let pid = step.keeper();
+    let said =
+        || step.err().lines().find_map(|line| line.strip_prefix("listening for webhooks on ")).map(str::to_owned);
+    let address = host::until("the bridge listens", said);
+    (step, pid, address)
+}
+
 #[test]
 fn only_a_signed_webhook_makes_it_look_at_once() {
     let host = Host::new();
     let forge = Forge::new();
-    let hook = secret(&host, "hook", HOOK);
-    enlist(
-        &host,
-        &forge,
-        NEVER,
-        &format!("[bridge.webhook]\nlisten = \"127.0.0.1:0\"\nsecret_file = \"{}\"", hook.display()),
-    );
-    let step = host.command(&["cc-ci-run", "bridge"]).start();
-    let pid = step.keeper();
-    let listening =
-        || step.err().lines().find_map(|line| line.strip_prefix("listening for webhooks on ")).map(str::to_owned);
-    let address = host::until("the bridge listens", listening);
+    let (step, pid, address) = listening(&host, &forge, NEVER);
     forge.until("the bridge watches", |state| (looks(state) == 2).then_some(()));
     forge.comment(12, MEMBER, "!testme");
 
@@ -239,18 +241,7 @@ fn only_a_signed_webhook_makes_it_look_at_once() {
 fn a_client_that_never_ends_its_message_does_not_keep_it_from_ending() {
     let host = Host::new();
     let forge = Forge::new();
-    let hook = secret(&host, "hook", HOOK);
-    enlist(
-        &host,
-        &forge,
-        "20ms",
-        &format!("[bridge.webhook]\nlisten = \"127.0.0.1:0\"\nsecret_file = \"{}\"", hook.display()),
-    );
-    let step = host.command(&["cc-ci-run", "bridge"]).start();
-    let pid = step.keeper();
-    let listening =
-        || step.err().lines().find_map(|line| line.strip_prefix("listening for webhooks on ")).map(str::to_owned);
-    let address = host::until("the bridge listens", listening);
+    let (step, pid, address) = listening(&host, &forge, "20ms");
     let mut slow = TcpStream::connect(&address).unwrap();
     slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n{").unwrap();
     two_looks(&forge);
