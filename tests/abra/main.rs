@@ -13,23 +13,12 @@ mod whole;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use ccci_tests::claims;
 
 /// How many claims run at once, unless the caller says.
 const BESIDE_EACH_OTHER: usize = 8;
 
-macro_rules! claims {
-    ($($file:ident: $($claim:ident),+;)+) => {
-        vec![$($(Trial::test(concat!(stringify!($file), "::", stringify!($claim)), || {
-            $file::$claim();
-            Ok(())
-        })),+),+]
-    };
-}
-
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(BESIDE_EACH_OTHER));
     let claims = claims! {
         whole: a_recipe_goes_through_every_tier_by_abra_and_leaves_nothing,
             a_release_is_deployed_pinned_and_the_head_by_chaos;
@@ -45,5 +34,5 @@ fn main() -> ExitCode {
         secrets: the_generated_secrets_are_nowhere_in_the_runs_directory_or_output,
             a_generated_secret_in_the_runs_directory_makes_it_red, a_given_secret_is_inserted_and_not_on_a_command_line;
     };
-    libtest_mimic::run(&arguments, claims).exit_code()
+    claims::run(claims, BESIDE_EACH_OTHER)
 }

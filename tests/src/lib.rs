@@ -12,6 +12,7 @@
 
 pub mod abra;
 pub mod binaries;
+pub mod claims;
 pub mod folder;
 pub mod forge;
 pub mod gate;

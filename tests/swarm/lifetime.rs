@@ -1,5 +1,6 @@
 //! Who dies when, and that nothing of the app outlives its run.
 
+use ccci_tests::claims::claim;
 use ccci_tests::host;
 use ccci_tests::process::{self, wait_gone};
 use ccci_tests::step::Step;
@@ -14,8 +15,12 @@ enum Moment {
     Deploy,
     /// The new version was handed over: Swarm replaces the tasks.
     Upgrade,
+    /// A hook quiesces the app for its backup.
+    Backup,
     /// The services are scaled to nothing, the volumes about to be put back.
     Restore,
+    /// A test of the recipe's own.
+    Custom,
     /// The services are removed, a stubborn container is still there.
     Teardown,
 }
@@ -23,7 +28,8 @@ enum Moment {
 /// What is claimed of a moment.
 type Check = fn(Moment);
 
-const MOMENTS: [Moment; 4] = [Moment::Deploy, Moment::Upgrade, Moment::Restore, Moment::Teardown];
+const MOMENTS: [Moment; 6] =
+    [Moment::Deploy, Moment::Upgrade, Moment::Backup, Moment::Restore, Moment::Custom, Moment::Teardown];
 
 /// Every claim at every moment.
 pub(crate) fn claims() -> Vec<Trial> {
@@ -33,26 +39,12 @@ pub(crate) fn claims() -> Vec<Trial> {
         ("the_keepers_sigkill_leaves_nothing", keeper_killed),
         ("the_workers_sigkill_leaves_nothing", worker_killed),
     ];
-    let mut all: Vec<Trial> = claims
-        .iter()
-        .flat_map(|(name, check)| {
-            MOMENTS.map(|moment| {
-                let check = *check;
-                Trial::test(format!("lifetime::{name}_{moment:?}").to_lowercase(), move || {
-                    check(moment);
-                    Ok(())
-                })
-            })
-        })
-        .collect();
-    all.push(Trial::test("lifetime::what_left_its_session_makes_nothing_anew_during_the_teardown", || {
-        persistent();
-        Ok(())
-    }));
-    all.push(Trial::test("lifetime::the_deadline_ends_a_deploy_and_leaves_nothing", || {
-        deadline();
-        Ok(())
-    }));
+    let at_all = |(name, check): (&'static str, Check)| {
+        MOMENTS.map(|moment| claim(format!("lifetime::{name}_{moment:?}").to_lowercase(), move || check(moment)))
+    };
+    let mut all: Vec<Trial> = claims.into_iter().flat_map(at_all).collect();
+    all.push(claim("lifetime::what_left_its_session_makes_nothing_anew_during_the_teardown", persistent));
+    all.push(claim("lifetime::the_deadline_ends_a_deploy_and_leaves_nothing", deadline));
     all
 }
 
@@ -69,6 +61,14 @@ fn at(moment: Moment, swarm: &SwarmHost) -> (Step<'_>, ccci_tests::gate::Gate) {
             swarm.recipe(RECIPE, &[&compose("run", ""), &new]);
             swarm.hold("stack deploy", 2, At::After, &gate);
             "install,upgrade"
+        }
+        Moment::Backup => {
+            drop(swarm.folder(RECIPE).script("hooks/pre_backup", &gate.pass()));
+            "install,backup"
+        }
+        Moment::Custom => {
+            drop(swarm.folder(RECIPE).script("custom/test.sh", &gate.pass()));
+            "install,custom"
         }
         Moment::Restore => {
             swarm.hold("service scale", 1, At::After, &gate);

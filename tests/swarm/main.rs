@@ -15,23 +15,12 @@ mod whole;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use ccci_tests::claims;
 
 /// How many claims run at once, unless the caller says.
 const BESIDE_EACH_OTHER: usize = 10;
 
-macro_rules! claims {
-    ($($file:ident: $($claim:ident),+;)+) => {
-        vec![$($(Trial::test(concat!(stringify!($file), "::", stringify!($claim)), || {
-            $file::$claim();
-            Ok(())
-        })),+),+]
-    };
-}
-
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(BESIDE_EACH_OTHER));
     let mut claims = claims! {
         whole: a_recipe_goes_through_every_tier_and_leaves_nothing_of_its_own_and_all_of_the_others;
         rungs: a_failed_install_test_is_red_and_named, a_failed_upgrade_test_is_red_and_named,
@@ -55,5 +44,5 @@ fn main() -> ExitCode {
         clash: two_recipes_are_up_at_the_same_time, a_second_run_of_the_domain_waits_and_then_deploys_once;
     };
     claims.extend(lifetime::claims());
-    libtest_mimic::run(&arguments, claims).exit_code()
+    claims::run(claims, BESIDE_EACH_OTHER)
 }
