@@ -1,4 +1,5 @@
 {
+  chromium,
   mkShellNoCC,
   rust-analyzer,
   packageSet,
@@ -12,6 +13,7 @@ in
   default = craneLib.devShell {
     inputsFrom = [ unwrapped ];
     packages = [
+      chromium
       rust-analyzer
       treefmt
     ]

@@ -10,6 +10,12 @@ missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
+# Any browser of the family will do, and Debian has the smallest.
+browser=
+for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+  command -v "$name" >/dev/null && browser=$name
+done
+[[ $browser ]] || missing+=(chromium-headless-shell)
 # The pytest that counts is the one of the python3 on PATH.
 pytest=
 python3 -m pytest --version >/dev/null 2>&1 || pytest=1
