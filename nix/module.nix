@@ -177,6 +177,11 @@ in
       };
     };
 
+    bridge.enable = mkEnableOption ''
+      the bridge, which starts a build on Drone for every `!testme` of a member. It needs
+      {option}`services.cc-ci.settings.forge` and {option}`services.cc-ci.settings.bridge`, whose
+      secret files must belong to the user `cc-ci-bridge`, mode 0600'';
+
     drone = {
       enable = mkEnableOption "the settings that the host's Drone runner needs to carry runs";
 
@@ -337,6 +342,72 @@ in
           # Of the home directories only the env files of test apps, where abra keeps them.
           ProtectHome = "tmpfs";
           BindPaths = [ "-${cfg.settings.abra_dir}" ];
+          PrivateTmp = true;
+          PrivateDevices = true;
+          ProtectClock = true;
+          ProtectControlGroups = true;
+          ProtectHostname = true;
+          ProtectKernelLogs = true;
+          ProtectKernelModules = true;
+          ProtectKernelTunables = true;
+        };
+      };
+    })
+
+    (mkIf cfg.bridge.enable {
+      assertions = [
+        {
+          assertion = cfg.settings ? forge && cfg.settings ? bridge;
+          message = ''
+            services.cc-ci.bridge.enable starts a bridge that knows no forge; set
+            services.cc-ci.settings.forge and services.cc-ci.settings.bridge.
+          '';
+        }
+      ];
+
+      users.users.cc-ci-bridge = {
+        description = "Builds for !testme";
+        isSystemUser = true;
+        group = "cc-ci-bridge";
+      };
+      users.groups.cc-ci-bridge = { };
+
+      systemd.services.cc-ci-bridge = {
+        description = "Builds for !testme";
+        documentation = [ "man:cc-ci-run-bridge(1)" ];
+        after = [ "network-online.target" ];
+        wants = [ "network-online.target" ];
+        wantedBy = [ "multi-user.target" ];
+        restartTriggers = [ checkedSettings ];
+
+        serviceConfig = {
+          ExecStart = "${lib.getExe package} bridge";
+          User = "cc-ci-bridge";
+          # A forge that is down is waited for; what ends it is a secret that cannot be read.
+          Restart = "on-failure";
+          RestartSec = "30s";
+          # So it says that it was told to stop.
+          SuccessExitStatus = 143;
+
+          # --- It talks to the network and reads two files.
+          CapabilityBoundingSet = "";
+          NoNewPrivileges = true;
+          RestrictSUIDSGID = true;
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictAddressFamilies = [
+            "AF_INET"
+            "AF_INET6"
+            "AF_UNIX" # nscd and systemd-resolved
+          ];
+          SystemCallArchitectures = "native";
+          SystemCallFilter = [ "@system-service" ];
+          UMask = "0077";
+          ProtectSystem = "strict";
+          ProtectHome = true;
+          ProtectProc = "invisible";
           PrivateTmp = true;
           PrivateDevices = true;
           ProtectClock = true;
