@@ -29,6 +29,9 @@ pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
 pub const LOCK_VAR: &str = "CCCI_LOCK";
 /// Environments beyond this are read in part.
 const MAX_ENVIRON: u64 = 1 << 20;
+/// The longest that a process may be in the middle of an exec, and how often it is looked at meanwhile.
+const EXEC: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Which processes are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,13 +106,13 @@ pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
     let spared = ancestry();
     let mut found = Vec::new();
     for pid in pids()? {
-        if spared.contains(&pid) || !environ(pid).is_some_and(|environ| tag.matches(&environ)) {
+        if spared.contains(&pid) || !settled_environ(pid)?.is_some_and(|environ| tag.matches(&environ)) {
             continue;
         }
         let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { continue };
         let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
         // Again, now that the number is pinned.
-        if is_gone(pid) || !environ(pid).is_some_and(|environ| tag.matches(&environ)) {
+        if is_gone(pid) || !settled_environ(pid)?.is_some_and(|environ| tag.matches(&environ)) {
             continue;
         }
         found.push(Found { pid, name: name(pid), fd });
@@ -139,6 +142,9 @@ pub fn end_all(tag: &Tag, grace: Duration) -> Result<Vec<String>, TagError> {
     };
     if !grace.is_zero() {
         let found = find(tag)?;
+        if found.is_empty() {
+            return Ok(ended);
+        }
         remember(&found);
         for process in &found {
             let _gone = pidfd_send_signal(&process.fd, rustix::process::Signal::TERM);
@@ -236,7 +242,31 @@ fn pids() -> io::Result<Vec<u32>> {
 
 /// A process's environment as it was at its start; `None` when it is gone or not ours to read.
 fn environ(pid: u32) -> Option<Vec<u8>> {
-    super::read_limited(format!("/proc/{pid}/environ").as_ref(), MAX_ENVIRON).ok().filter(|bytes| !bytes.is_empty())
+    super::read_limited(format!("/proc/{pid}/environ").as_ref(), MAX_ENVIRON).ok()
+}
+
+/// [`environ`], of a process that may be about to have one: in the middle of an exec it has none for a
+/// moment, and would be missed.
+fn settled_environ(pid: u32) -> io::Result<Option<Vec<u8>>> {
+    let limit = Deadline::after(EXEC);
+    loop {
+        let environ = environ(pid);
+        let settled = environ.as_ref().is_none_or(|environ| !environ.is_empty());
+        if settled || limit.passed() || !stat_fields(pid).is_some_and(|fields| is_in_exec(&fields)) {
+            return Ok(environ);
+        }
+        let Some(handle) = super::handle_of(nix::unistd::Pid::from_raw(pid.cast_signed()))? else { return Ok(None) };
+        wait_ready(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], Some(LOOK_AGAIN))?;
+    }
+}
+
+/// Whether these fields of `/proc/<pid>/stat` are of a process in the middle of an exec: the new program has
+/// memory, and no arguments yet. A kernel thread has no memory, and what we may not look into has 1 for the
+/// begin of its code (`proc_pid_stat(5)`).
+fn is_in_exec(fields: &[String]) -> bool {
+    let is = |number: usize, value: &str| fields.get(number - 3).is_some_and(|field| field == value);
+    let (vsize, start_code, env_end) = (23, 26, 51);
+    !is(vsize, "0") && !is(start_code, "1") && is(env_end, "0")
 }
 
 /// The fields of `/proc/<pid>/stat` after the command name, which may contain anything.
@@ -293,6 +323,27 @@ mod tests {
         assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));
         assert!(!Tag::Lock("hell-012345.ci".into()).matches(b"CCCI_LOCK=hell-012345.ci\0"));
         assert!(Tag::Variable("X", "CCCI_RUN_ID=13".into()).matches(environ));
+    }
+
+    #[test]
+    fn a_process_in_the_middle_of_an_exec_is_told_from_one_without_an_environment() {
+        let fields = |vsize: &str, start_code: &str, env_end: &str| {
+            let mut fields = vec!["0".to_owned(); 50];
+            for (number, value) in [(23, vsize), (26, start_code), (51, env_end)] {
+                value.clone_into(&mut fields[number - 3]);
+            }
+            is_in_exec(&fields)
+        };
+        assert!(fields("4096", "0", "0"));
+        assert!(!fields("4096", "94000", "14000"), "it has begun");
+        assert!(!fields("0", "0", "0"), "a kernel thread, or a zombie");
+        assert!(!fields("4096", "1", "0"), "not ours to look into");
+        let me = stat_fields(std::process::id()).unwrap();
+        assert!(!is_in_exec(&me) && me.len() >= 49, "{me:?}");
+        let bare = super::super::Job::new("/usr/bin/env").args(["-i", "/bin/cat", "/proc/self/stat"]).capture();
+        let bare = String::from_utf8(bare.run_ok(&mut |_| {}).unwrap().stdout).unwrap();
+        let bare = bare.rsplit_once(')').unwrap().1.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert!(!is_in_exec(&bare), "no environment is none to wait for: {bare:?}");
     }
 
     #[test]
