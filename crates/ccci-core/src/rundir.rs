@@ -168,12 +168,29 @@ impl RunDir {
         Ok(values)
     }
 
-    /// Replaces a file: written beside it, synced, renamed.
+    /// Replaces a file: the old one or the new one is there, whole, whatever happens.
     ///
     /// # Errors
     /// [`RunDirError`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
         write_atomic(&self.join(name), bytes).map_err(|source| self.failed("write", name, source))
+    }
+
+    /// Makes an empty file, which says something by being there. A power cut may take it back.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn mark(&self, name: &str) -> Result<(), RunDirError> {
+        File::create(self.join(name)).map(drop).map_err(|source| self.failed("make", name, source))
+    }
+
+    /// Returns when the names of the directory's files are on the disk.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn sync(&self) -> Result<(), RunDirError> {
+        let synced = File::open(&self.path).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| self.failed("sync", "", source))
     }
 
     /// [`RunDir::write`], of a value as readable JSON.
@@ -231,7 +248,8 @@ impl RunDir {
     }
 }
 
-/// Replaces a file: written beside it, synced, renamed, and the rename synced.
+/// Replaces a file: written beside it, synced, renamed. The rename is not synced: after a power cut the old
+/// file may be there, which is whole too.
 ///
 /// # Errors
 /// What the kernel says; the old file is then still whole.
@@ -240,8 +258,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
     temp.write_all(bytes)?;
     temp.as_file().sync_all()?;
-    temp.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
+    temp.persist(path).map(drop).map_err(|error| error.error)
 }
 
 #[cfg(test)]

@@ -138,7 +138,8 @@ fn spare_the_keeper() {
 fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
     let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
     request.plan.run_id = id.to_string();
-    if let Err(error) = dir.write_json(file::RUN, &request.plan) {
+    // What the run leaves is found by this, also after a power cut.
+    if let Err(error) = dir.write_json(file::RUN, &request.plan).and_then(|()| dir.sync()) {
         discard(&dir);
         return Err(error.into());
     }

@@ -176,7 +176,7 @@ fn orphaned(
     let facts = Facts { cause: Some(Cause::KeeperDied), ..Facts::default() };
     report(dir, Event::Cancelled { cause: Cause::KeeperDied });
     let concluded = results::conclude(plan, dir, &facts, console);
-    let marked = if clean { dir.write(file::CLEAN, b"") } else { Ok(()) };
+    let marked = if clean { dir.mark(file::CLEAN) } else { Ok(()) };
     // What a guard left is found by the record in its lock's file; what a run left, by its name.
     if let Some(lock) = lock
         && (clean || matches!(plan.job, Job::Recipe(_)))

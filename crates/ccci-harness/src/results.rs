@@ -397,7 +397,7 @@ pub(crate) fn of_guard(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
             preclean.as_ref().is_none_or(Receipt::is_clean)
         };
     if clean {
-        dir.write(file::CLEAN, b"")?;
+        dir.mark(file::CLEAN)?;
     } else {
         console.say(&format!("cc-ci-run: {} left something behind; see {}", plan.subject(), dir.path().display()));
     }
