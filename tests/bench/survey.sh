@@ -31,4 +31,4 @@ for ((i = 0; i < stacks; i++)); do
   STACK_NAME=$name docker stack deploy --resolve-image never -c "$dir/stack.yml" "$name" >/dev/null 2>&1
 done
 until [ "$(docker ps -q | wc -l)" = "$stacks" ]; do sleep 1; done
-"$root/target/release/examples/survey"
+"${CARGO_TARGET_DIR:-$root/target}/release/examples/survey"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # How long a sweep takes, against a shell loop over `flock -n`: lock files and a tenth as many run
 # directories, none of them live. Prints a Markdown table; the goal is a ratio below 0.1.
-# Usage: tests/bench/sweep.sh [NUMBER…]   (default: 1000 10000)
+# Usage: tests/bench/sweep.sh [NUMBER…]   (default: 10 100 1000 10000)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 numbers=("$@")
-[ ${#numbers[@]} -gt 0 ] || numbers=(1000 10000)
+[ ${#numbers[@]} -gt 0 ] || numbers=(10 100 1000 10000)
 cargo build --quiet --release --package ccci-janitor
 target=${CARGO_TARGET_DIR:-target}
 janitor=$target/release/cc-ci-janitor

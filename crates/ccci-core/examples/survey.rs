@@ -23,7 +23,7 @@ fn measure(what: &str, mut survey: impl FnMut() -> usize) {
         .collect();
     times.sort();
     let [least, median, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|at| times[at].as_secs_f64() * 1000.0);
-    println!("{what}: {found} found; median {median:.1} ms, {least:.1} to {most:.1}");
+    println!("| {what} | {found} | {median:.1} ms | {least:.1} to {most:.1} ms |");
 }
 
 /// What the program has to be asked for the same: the names alone come without labels, so each kind
@@ -52,7 +52,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let base = BaseDomain::new("ci.x")?;
     let swarm = Swarm::new(Docker::new(endpoint.clone()), &places);
     let docker = Docker::new(endpoint);
-    measure("daemon's API, apps", || swarm.apps(&base).map_or(0, |apps| apps.len()));
-    measure("docker program, objects", || by_program(&docker));
+    println!("| way | found | median of {ROUNDS} | range |\n|---|---|---|---|");
+    measure("the daemon's API, apps", || swarm.apps(&base).map_or(0, |apps| apps.len()));
+    measure("the `docker` program, objects", || by_program(&docker));
     Ok(())
 }
