@@ -205,7 +205,7 @@ impl Job {
 
     /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.
     ///
-    /// The caller is its parent while it lives and collects it with [`collect`].
+    /// The caller is its parent while it lives and collects it with [`collect`](super::collect).
     ///
     /// # Errors
     /// [`ProcessError::Start`].
