@@ -178,17 +178,22 @@ fn of_host(host: &Host) -> Vec<Finding> {
 
 fn of_daemon(host: &Host) -> Vec<Finding> {
     let mut findings = vec![ok("docker", format!("engine {} at {}", host.engine, host.endpoint))];
-    findings.push(match (host.manager, host.nodes) {
-        (true, 1) => ok("swarm", "this node is its manager"),
-        (true, nodes) => warn(
-            "swarm",
-            format!("{nodes} nodes"),
-            "cc-ci looks at the containers of this node only: use a Swarm of one node",
-        ),
-        (false, _) => fail("swarm", host.swarm.clone(), "docker swarm init"),
-    });
+    findings.push(swarm(host.manager, host.nodes, &host.swarm));
     findings.extend(host.disk.as_ref().map(|seen| space("disk of docker", seen)));
     findings
+}
+
+fn swarm(manager: bool, nodes: u32, state: &str) -> Finding {
+    match (manager, nodes) {
+        (true, 1) => ok("swarm", "this node is its manager"),
+        // What runs, and what is left, is asked of this node's Docker.
+        (true, nodes) => fail(
+            "swarm",
+            format!("{nodes} nodes, and the containers of the others are not seen from here"),
+            "use a Swarm of one node: `docker node rm` the others",
+        ),
+        (false, _) => fail("swarm", state, "docker swarm init"),
+    }
 }
 
 fn space(name: &str, seen: &Disk) -> Finding {
@@ -240,6 +245,12 @@ mod tests {
             space("disk", &seen).level
         };
         assert_eq!((disk(50), disk(15), disk(1)), (Level::Ok, Level::Warn, Level::Fail));
+    }
+
+    #[test]
+    fn a_swarm_whose_containers_are_not_all_here_is_no_host_for_runs() {
+        let level = |manager, nodes| swarm(manager, nodes, "inactive").level;
+        assert_eq!((level(true, 1), level(true, 2), level(false, 0)), (Level::Ok, Level::Fail, Level::Fail));
     }
 
     #[test]
