@@ -85,11 +85,6 @@ let
     "tests/golden" = textsOf (own ++ [ "drone-runner-exec.service" ]) ../common/host.nix;
     units =
       let
-        defaults.services.cc-ci = {
-          enable = true;
-          swarm.enable = true;
-        };
-        docker.virtualisation.docker.enable = true;
         # For the unit alone: what it reads in the settings has no defaults.
         withBridge = textsOf [ "cc-ci-bridge.service" ] {
           services.cc-ci = {
@@ -113,10 +108,11 @@ let
         };
       in
       textsOf own {
-        imports = [
-          defaults
-          docker
-        ];
+        services.cc-ci = {
+          enable = true;
+          swarm.enable = true;
+        };
+        virtualisation.docker.enable = true;
       }
       // {
         inherit (withBridge) "cc-ci-bridge.service";
