@@ -223,6 +223,16 @@ fn the_recipe_lint_by_hand_reads_the_same_table() {
 }
 
 #[test]
+fn no_variable_for_the_upgrade_makes_a_test_app_ask_for_a_certificate() {
+    let host = Host::new();
+    let folder =
+        host.folder("hello").service("probe", "echo \"<$LETS_ENCRYPT_ENV>\" >>\"$TMPDIR/asked\"; exec sleep 1000");
+    let _folder = folder.also("[upgrade.env]\nLETS_ENCRYPT_ENV = \"production\"");
+    host.run().args(["--stages", "install,upgrade"]).end().expect_clean(0);
+    assert_eq!(fs::read_to_string(host.path("tmp/asked")).unwrap(), "<>\n<>\n", "at the install and at the upgrade");
+}
+
+#[test]
 fn a_screenshot_is_taken_where_a_browser_is_and_its_failure_is_no_verdict() {
     let host = Host::new();
     let write = "for word; do case $word in --screenshot=*) echo png >\"${word#*=}\" ;; esac; done";

@@ -130,7 +130,10 @@ proptest! {
         prop_assert_eq!(vars.get("CCCI_KEY"), Some(&value), "{:?}", set);
         prop_assert!(set.ends_with('\n'));
         prop_assert_eq!(env_file::set(&set, &[("CCCI_KEY", &value)]), set.clone(), "twice is once");
-        let others = |text: &str| text.lines().filter(|line| !line.contains("CCCI_KEY")).map(str::to_owned).collect::<Vec<_>>();
+        let whole = |text: &str| text.strip_suffix('\n').unwrap_or(text).split('\n').map(str::to_owned).collect::<Vec<_>>();
+        let others = |text: &str| {
+            whole(text).into_iter().filter(|line| !text.is_empty() && !line.contains("CCCI_KEY")).collect::<Vec<_>>()
+        };
         prop_assert_eq!(others(&set), others(&text));
     }
 

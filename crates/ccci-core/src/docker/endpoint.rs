@@ -137,7 +137,7 @@ impl Endpoint {
         match text.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
             Some(("unix", _)) => wrong("the socket's path must be absolute"),
-            Some(("tcp" | "http", address)) if !address.is_empty() => {
+            Some(("tcp" | "http", address)) if !address.trim_end_matches('/').is_empty() => {
                 if std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()) {
                     return wrong("encrypted connections are not supported; a test host uses its own daemon's socket");
                 }
@@ -217,7 +217,7 @@ mod tests {
         around.context = None;
         std::fs::write(dir.path().join("config.json"), "{").unwrap();
         assert!(Endpoint::find_in(&around).is_err());
-        for bad in ["ssh://host", "docker.sock", "unix://relative", "tcp://", "fd://"] {
+        for bad in ["ssh://host", "docker.sock", "unix://relative", "tcp://", "tcp:///", "fd://"] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }

@@ -21,24 +21,40 @@ pub fn apps(abra_dir: &Path, server: &str, base: &BaseDomain) -> Result<BTreeSet
     Ok(names.iter().filter_map(|name| Domain::parse(name.strip_suffix(".env")?, base)).collect())
 }
 
-/// Sets variables in the text of an env file: a present assignment is replaced where it stands, a new
-/// one is added on a line of its own, also when the file has no final newline (`[env-newline]`).
+/// Sets variables in the text of an env file. Of a variable's assignments the last one counts, so that
+/// one is replaced where it stands; a new variable has a line of its own, also when the file has no
+/// final newline (`[env-newline]`). All other lines stay as they are. A value is one line: what has
+/// several is cut off after the first.
 #[must_use]
 pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let whole = text.strip_suffix('\n').unwrap_or(text);
+    let mut lines: Vec<String> = whole.split('\n').map(str::to_owned).filter(|_| !text.is_empty()).collect();
     for (key, value) in vars {
-        let line = format!("{key}={value}");
-        let assigns = |old: &String| old.split_once('=').is_some_and(|(name, _)| name.trim() == *key);
-        match lines.iter_mut().find(|old| assigns(old)) {
+        let line = format!("{key}={}", quote(value.lines().next().unwrap_or_default()));
+        match lines.iter_mut().rfind(|old| assignment(old).is_some_and(|(name, _)| name == *key)) {
             Some(old) => *old = line,
             None => lines.push(line),
         }
     }
-    let mut text = lines.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
+    lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect()
+}
+
+/// The name and the value, still quoted, that a line assigns.
+fn assignment(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+    (!line.starts_with('#')).then_some((name.trim(), value.trim()))
+}
+
+/// A value as it has to be written so that all of it is read back. The format has no escapes: what needs
+/// quotes and has both kinds cannot be written whole.
+fn quote(value: &str) -> String {
+    let whole = value == value.trim() && !value.contains(" #") && !value.starts_with(['"', '\'', '#']);
+    match (whole, value.contains('"')) {
+        (true, _) => value.to_owned(),
+        (false, false) => format!("\"{value}\""),
+        (false, true) => format!("'{value}'"),
     }
-    text
 }
 
 /// The variables of an env file: comments, quotes and `export` as in a shell. `$NAME` and `${NAME}` in
@@ -46,19 +62,11 @@ pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
 #[must_use]
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut vars = BTreeMap::new();
-    for line in text.lines() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        if line.starts_with('#') {
-            continue;
-        }
-        if let Some((key, value)) = line.split_once('=') {
-            let value = value.trim();
-            let literal = value.starts_with('\'');
-            let value = unquote(value);
-            let value = if literal { value } else { expand(&value, &vars) };
-            vars.insert(key.trim().to_owned(), value);
-        }
+    for (key, value) in text.lines().filter_map(assignment) {
+        let literal = value.starts_with('\'');
+        let value = unquote(value);
+        let value = if literal { value } else { expand(&value, &vars) };
+        vars.insert(key.to_owned(), value);
     }
     vars
 }
@@ -107,6 +115,22 @@ mod tests {
         assert_eq!(set("A=1\nB=2\n", &[("A", "3")]), "A=3\nB=2\n");
         assert_eq!(set("#A=1\n", &[("A", "2")]), "#A=1\nA=2\n");
         assert_eq!(set("", &[]), "");
+        assert_eq!(set("\r", &[("A", "")]), "\r\nA=\n");
+        assert_eq!(set("\r\nA=\n", &[("A", "")]), "\r\nA=\n", "twice is once");
+    }
+
+    #[test]
+    fn the_assignment_that_counts_is_replaced() {
+        let text = set("TLS=a\nTLS=b\nB=1\n", &[("TLS", "")]);
+        assert_eq!((text.as_str(), parse(&text)["TLS"].as_str()), ("TLS=a\nTLS=\nB=1\n", ""));
+        assert_eq!(set("export TLS=a\n", &[("TLS", "")]), "TLS=\n");
+    }
+
+    #[test]
+    fn a_value_is_read_back_whole() {
+        for value in ["a #b", " a ", "#a", "\"a\" b", "'a' b", "a=b", "\"", "it's"] {
+            assert_eq!(parse(&set("", &[("A", value)]))["A"], value);
+        }
     }
 
     #[test]

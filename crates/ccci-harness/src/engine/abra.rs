@@ -170,8 +170,7 @@ impl Engine for AbraEngine {
     ) -> Result<(), EngineError> {
         let overlay = deployment.overlay.as_deref();
         Self::place(app, overlay)?;
-        let vars: Vec<_> = deployment.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let text = env_file::set(&self.read_env(app)?, &vars);
+        let text = shape::with_vars(&self.read_env(app)?, app, &deployment.env);
         self.write_env(app, &shape::with_overlay(&text, OVERLAY, overlay.is_some()))?;
         let stack = self.swarm.prepare(app, None, &BTreeMap::new())?;
         lock.verify()?;

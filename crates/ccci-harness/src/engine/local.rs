@@ -293,6 +293,7 @@ fn service_env(
     let mut env = env_file::parse(&text);
     env.extend(service.env.clone());
     env.extend(extra.clone());
+    env.extend(shape::always(app).map(|(key, value)| (key.to_owned(), value.to_owned())));
     env.insert("ADDRESS".to_owned(), app.domain.loopback().to_string());
     if let Some(port) = service.port {
         env.insert("LISTEN".to_owned(), format!("{}:{port}", app.domain.loopback()));

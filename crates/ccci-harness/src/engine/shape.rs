@@ -9,12 +9,21 @@ use super::App;
 /// The compose file of a recipe whose env file names none.
 pub(super) const COMPOSE: &str = "compose.yml";
 
-/// The sample with the app's own variables. A test app never asks Let's Encrypt for a certificate,
-/// whatever a test folder says (incident `[acme]`).
+/// The sample with the app's own variables.
 pub(super) fn env_text(sample: &str, app: &App<'_>) -> String {
-    let own = app.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let vars: Vec<_> = own.chain([("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")]).collect();
-    env_file::set(sample, &vars)
+    with_vars(sample, app, &app.env)
+}
+
+/// The env file with `vars` in it, and with what is the run's alone to say.
+pub(super) fn with_vars(text: &str, app: &App<'_>, vars: &BTreeMap<String, String>) -> String {
+    let vars = vars.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    env_file::set(text, &vars.chain(always(app)).collect::<Vec<_>>())
+}
+
+/// What no recipe, test folder or caller has a say in. A test app never asks Let's Encrypt for a
+/// certificate (incident `[acme]`).
+pub(super) fn always<'app>(app: &'app App<'_>) -> [(&'static str, &'app str); 2] {
+    [("DOMAIN", app.domain.as_str()), ("LETS_ENCRYPT_ENV", "")]
 }
 
 /// The env file with `overlay` as its last compose file, or without it. The line is added at the end, as
@@ -34,7 +43,7 @@ pub(super) fn with_overlay(text: &str, overlay: &str, wanted: bool) -> String {
 /// The values with `{domain}`, `{stack}` and `{dependency.<recipe>}` filled in.
 ///
 /// # Errors
-/// Names a dependency that the recipe does not have.
+/// Names a dependency that the recipe does not have, and a variable whose value is no single line.
 pub(crate) fn fill(
     values: &BTreeMap<String, String>,
     domain: &str,
@@ -52,7 +61,13 @@ pub(crate) fn fill(
             None => Ok(value),
         }
     };
-    values.iter().map(|(key, value)| Ok((key.clone(), fill(value)?))).collect()
+    values
+        .iter()
+        .map(|(key, value)| match value.contains(['\n', '\r']) {
+            true => Err(format!("the value of {key} has several lines, and a line is all that an env file can hold")),
+            false => Ok((key.clone(), fill(value)?)),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -76,5 +91,6 @@ mod tests {
         let filled = fill(&values("{domain} {stack} {dependency.db} {\"json\": 1}"), "a-1.ci", &known).unwrap();
         assert_eq!(filled["A"], "a-1.ci a-1_ci db-000000.ci {\"json\": 1}");
         assert!(fill(&values("{dependency.x}"), "a", &known).unwrap_err().contains("{dependency.x}"));
+        assert!(fill(&values("a\nLETS_ENCRYPT_ENV=production"), "a", &known).unwrap_err().contains("value of A"));
     }
 }

@@ -87,6 +87,7 @@ impl SwarmEngine {
             script.lines().filter(|line| line.trim().starts_with("export ")).flat_map(|line| [line, "\n"]).collect();
         vars.extend(env_file::parse(&exports));
         vars.extend(extra.clone());
+        vars.extend(shape::always(app).map(|(key, value)| (key.to_owned(), value.to_owned())));
         vars.insert("STACK_NAME".to_owned(), app.domain.stack_name());
         Ok(vars)
     }
