@@ -5,7 +5,8 @@
 #   tests/abra/get.sh DIR
 set -euo pipefail
 
-version=v0.13.0-beta
+# A tag of abra's, which have no `v`: the Go client makes a version of its own of it.
+version=0.13.0-beta
 dir=$(mkdir -p "${1:?usage: get.sh DIR}" && readlink -f "$1")
 
 loud() {
