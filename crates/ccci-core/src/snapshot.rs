@@ -267,7 +267,11 @@ impl Shelf {
         let mut file = opened.map_err(SnapshotError::os("open", &path))?;
         let (size, sha256) = digest(&mut file, &mut io::sink()).map_err(SnapshotError::os("read", &path))?;
         if weaken::on(Protection::SnapshotChecksum) && (size, sha256.as_str()) != (part.size, part.sha256.as_str()) {
-            let why = if size == part.size { "its checksum differs".to_owned() } else { format!("it has {size} bytes, not {}", part.size) };
+            let why = if size == part.size {
+                "its checksum differs".to_owned()
+            } else {
+                format!("it has {size} bytes, not {}", part.size)
+            };
             return Err(SnapshotError::broken(&path, why));
         }
         file.rewind().map_err(SnapshotError::os("read", &path))?;
@@ -278,7 +282,8 @@ impl Shelf {
     fn lock(&self, alone: bool, patience: Duration, waits: &mut dyn FnMut()) -> Result<File, SnapshotError> {
         let path = self.dir.join(format!("{}.lock", self.engine));
         let flags = OFlag::O_NOFOLLOW.bits();
-        let open = || OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(&path);
+        let open =
+            || OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(&path);
         let file = open().map_err(SnapshotError::os("open", &path))?;
         if !weaken::on(Protection::SnapshotLock) {
             return Ok(file);

@@ -123,17 +123,16 @@ impl Candidate {
     }
 
     /// Puts it in the place of the snapshot that is there, in one step, as soon as nobody reads that one.
-    /// `waits` is told once when somebody does.
+    /// `waits` is told once when somebody does. What it has replaced goes with [`Candidate::discard`].
     ///
     /// # Errors
     /// [`SnapshotError`]; the old snapshot, or the new one, is then in its place, whole.
-    pub fn promote(self, patience: Duration, waits: &mut dyn FnMut()) -> Result<(), SnapshotError> {
+    pub fn promote(&self, patience: Duration, waits: &mut dyn FnMut()) -> Result<(), SnapshotError> {
         let alone = self.shelf.lock(true, patience, waits)?;
         let place = self.shelf.path();
         replace_dir(&self.path, &place).map_err(SnapshotError::os("replace", &place))?;
-        sync(&self.shelf.dir)?;
         drop(alone);
-        self.discard()
+        sync(&self.shelf.dir)
     }
 
     /// Removes what is at its place: it, or what it has replaced.
@@ -142,7 +141,9 @@ impl Candidate {
     /// [`SnapshotError`].
     pub fn discard(self) -> Result<(), SnapshotError> {
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SnapshotError::os("remove", &self.path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SnapshotError::os("remove", &self.path)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -193,6 +194,12 @@ mod tests {
             candidate
         }
 
+        fn promote(&self, text: &str) {
+            let candidate = self.filled(text);
+            candidate.promote(Duration::ZERO, &mut || {}).unwrap();
+            candidate.discard().unwrap();
+        }
+
         fn data(&self) -> Option<String> {
             let snapshot = self.shelf.open(Duration::ZERO, &mut || {}).unwrap()?;
             assert_eq!(snapshot.secrets["token"], "s3cret");
@@ -209,12 +216,14 @@ mod tests {
     fn what_is_promoted_replaces_what_was_there_and_nothing_else_stays() {
         let lab = Lab::new();
         assert_eq!(lab.data(), None);
-        lab.filled("one").promote(Duration::ZERO, &mut || {}).unwrap();
+        lab.promote("one");
         assert_eq!(lab.data().as_deref(), Some("one"));
         let second = lab.filled("two");
         assert_eq!((lab.data().as_deref(), lab.strays()), (Some("one"), 1), "not before it is promoted");
         let reader = lab.shelf.open(Duration::ZERO, &mut || {}).unwrap().unwrap();
         second.promote(Duration::ZERO, &mut || {}).unwrap();
+        assert_eq!((lab.data().as_deref(), lab.strays()), (Some("two"), 1));
+        second.discard().unwrap();
         assert_eq!((lab.data().as_deref(), lab.strays()), (Some("two"), 0));
         assert_eq!(io::read_to_string(&reader.volumes["data"]).unwrap(), "one", "who had it open still has it");
     }
@@ -223,7 +232,7 @@ mod tests {
     fn it_is_its_owners_alone() {
         use std::os::unix::fs::PermissionsExt as _;
         let lab = Lab::new();
-        lab.filled("one").promote(Duration::ZERO, &mut || {}).unwrap();
+        lab.promote("one");
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         let dir = lab.shelf.path();
         assert_eq!((mode(&lab.dir.path().join("snapshots")), mode(&dir)), (0o700, 0o700));
@@ -236,7 +245,7 @@ mod tests {
     fn a_changed_byte_a_missing_one_and_another_schema_are_found_out() {
         let lab = Lab::new();
         let broken = |spoil: &dyn Fn(&Path)| {
-            lab.filled("data").promote(Duration::ZERO, &mut || {}).unwrap();
+            lab.promote("data");
             spoil(&lab.shelf.path());
             lab.shelf.open(Duration::ZERO, &mut || {}).unwrap_err().to_string()
         };
@@ -259,7 +268,7 @@ mod tests {
     #[test]
     fn death_between_the_rename_and_the_removal_leaves_the_new_one_and_a_stray() {
         let lab = Lab::new();
-        lab.filled("one").promote(Duration::ZERO, &mut || {}).unwrap();
+        lab.promote("one");
         let second = lab.filled("two");
         replace_dir(&second.path, &lab.shelf.path()).unwrap();
         assert_eq!((lab.data().as_deref(), lab.strays()), (Some("two"), 1));
@@ -272,7 +281,7 @@ mod tests {
     #[test]
     fn a_reader_keeps_a_promotion_waiting_and_not_for_ever() {
         let lab = Lab::new();
-        lab.filled("one").promote(Duration::ZERO, &mut || {}).unwrap();
+        lab.promote("one");
         let reading = lab.shelf.lock(false, Duration::ZERO, &mut || {}).unwrap();
         let second = lab.shelf.lock(false, Duration::ZERO, &mut || {}).unwrap();
         let mut said = 0;
@@ -280,7 +289,7 @@ mod tests {
         assert!(busy.to_string().contains("local.lock"), "{busy}");
         assert_eq!((said, lab.data().as_deref()), (1, Some("one")));
         drop((reading, second));
-        lab.filled("two").promote(Duration::ZERO, &mut || {}).unwrap();
+        lab.promote("two");
         assert_eq!(lab.data().as_deref(), Some("two"));
     }
 

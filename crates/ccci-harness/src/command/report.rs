@@ -142,7 +142,9 @@ fn write_run(site: &Path, past: &Past) -> io::Result<()> {
 fn put_in_place(fresh: tempfile::TempDir, site: &Path) -> anyhow::Result<()> {
     let cannot = || {
         let site = site.display();
-        format!("cannot put the new site in the place of {site}: it must be a folder, not a mount, of a local file system")
+        format!(
+            "cannot put the new site in the place of {site}: it must be a folder, not a mount, of a local file system"
+        )
     };
     replace_dir(fresh.path(), site).with_context(cannot)?;
     // What stood there, if anything, is now in the temporary folder, and goes with it.

@@ -90,7 +90,15 @@ impl Provider<'_> {
         let env = shape::fill(&folder.toml.env, domain.as_str(), &up.domains).map_err(Stop::Usage)?;
         console.say(&format!("== dependency {name} {} on {domain} ==", source.head.version));
         let tree = source.tree().to_owned();
-        let app = App { domain, folder: &folder, dir: self.dir, tree, env, record: record.planned(), secrets: BTreeMap::new() };
+        let app = App {
+            domain,
+            folder: &folder,
+            dir: self.dir,
+            tree,
+            env,
+            record: record.planned(),
+            secrets: BTreeMap::new(),
+        };
         let deployed = self.deploy(lock, &app, &source, &mut up.secrets, console);
         deployed.map_err(|error| Stop::Host(format!("dependency {name}: {error}")))?;
         up.domains.insert(record.recipe, record.domain);
