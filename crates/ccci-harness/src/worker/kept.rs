@@ -188,11 +188,8 @@ fn candidate(
         let candidate = shelf.begin(lock, &app.domain, &id)?;
         candidate.fill(&app.domain, origin, tested.secrets, volumes)
     };
-    make().or_else(|error: SnapshotError| {
-        let error = match shelf.candidate(&app.domain, &id).discard() {
-            Ok(()) => error.to_string(),
-            Err(stays) => format!("{error}; {stays}"),
-        };
-        Err(error)
+    make().map_err(|error: SnapshotError| match shelf.candidate(&app.domain, &id).discard() {
+        Ok(()) => error.to_string(),
+        Err(stays) => format!("{error}; {stays}"),
     })
 }
