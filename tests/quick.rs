@@ -437,23 +437,55 @@ fn whenever_a_promotion_is_killed_the_old_snapshot_or_the_new_one_is_whole() {
 }
 
 #[test]
-fn a_cancelled_run_hands_nothing_on_whoever_concludes_it() {
-    for everybody in [false, true] {
-        let lab = Lab::new();
-        let gate = lab.host.gate("tests");
-        let _folder = Lab::folder(&lab.host).script("custom/zz_gate", &gate.pass());
-        let step = lab.release().start();
-        gate.reached();
-        if everybody {
-            step.signal_keeper(Signal::SIGKILL);
-            drop(step.end());
-            lab.host.assert_soon_clean();
-        } else {
-            step.signal_keeper(Signal::SIGTERM);
-            let _ended = step.end().expect_clean(143);
-        }
-        assert_eq!((lab.kept_by(), lab.beside()), (None, Vec::new()));
-    }
+fn a_cancelled_run_hands_nothing_on() {
+    let lab = Lab::new();
+    let gate = lab.host.gate("tests");
+    let _folder = Lab::folder(&lab.host).script("custom/zz_gate", &gate.pass());
+    let step = lab.release().start();
+    gate.reached();
+    step.signal_keeper(Signal::SIGTERM);
+    let _ended = step.end().expect_clean(143);
+    assert_eq!((lab.kept_by(), lab.beside()), (None, Vec::new()));
+}
+
+#[test]
+fn whoever_concludes_a_run_whose_tests_have_spoken_promotes_its_data() {
+    let lab = Lab::new();
+    // The data are handed on, and the app is still up.
+    let held = || {
+        let step = lab.release().args(["--keep", "10m"]).start();
+        let _known = step.keeper();
+        step.says("stays up for");
+        assert_eq!(lab.beside().len(), 1);
+        step
+    };
+    let step = held();
+    let run_dir = step.run_dir();
+    step.signal_keeper(Signal::SIGKILL);
+    drop(step.end());
+    host::until("the reaper concludes the run", || run_dir.join("results.json").exists().then_some(()));
+    lab.host.assert_soon_clean();
+    let by_reaper = lab.kept_by();
+    assert_eq!(by_reaper.as_deref(), run_dir.file_name().unwrap().to_str());
+    assert_eq!(lab.beside(), [] as [&str; 0]);
+
+    let step = held();
+    step.signal_keeper(Signal::SIGTERM);
+    let results = step.end().expect_clean(0).results();
+    assert_eq!(lab.kept_by().as_deref(), results["run_id"].as_str());
+
+    let before = lab.bytes();
+    let step = held();
+    let (keeper, worker) = (step.keeper(), step.part("worker"));
+    process::signal(keeper, Signal::SIGSTOP);
+    process::signal(worker, Signal::SIGKILL);
+    process::signal(keeper, Signal::SIGKILL);
+    drop(step.end());
+    assert_eq!(lab.beside().len(), 1, "nobody is left who would conclude it");
+    let swept = lab.host.command(&["cc-ci-janitor", "sweep", "--json"]).end().expect(0).json();
+    assert_eq!((&swept["candidates_removed"], lab.beside().len()), (&json!(1), 0));
+    assert_eq!(lab.bytes(), before);
+    lab.host.assert_clean();
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod folder;
 pub mod forge;
 pub mod gate;
 pub mod host;
+pub mod kept;
 pub mod moment;
 pub mod process;
 pub mod step;
