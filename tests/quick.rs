@@ -16,6 +16,7 @@ use ccci_tests::folder::Folder;
 use ccci_tests::forge::{self, Forge};
 use ccci_tests::host::{self, Host};
 use ccci_tests::process;
+use ccci_tests::schema::{expect_valid, schema};
 use ccci_tests::step::{Ended, Launch};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -71,6 +72,7 @@ impl Lab {
     fn with_kept() -> (Self, String) {
         let lab = Self::new();
         let results = lab.release().end().expect_clean(0).results();
+        expect_valid(&schema("results.schema.json"), &results);
         assert_eq!(results["kept"]["promoted"], true, "{:#}", results["kept"]);
         let run = results["run_id"].as_str().unwrap().to_owned();
         (lab, run)
@@ -141,6 +143,7 @@ fn began_cold(ended: Ended<'_>, why: &str) {
     let ended = ended.expect_clean(0);
     assert!(ended.log().contains("NO KEPT DATA ARE USED"), "{}", ended.log());
     let results = ended.results();
+    expect_valid(&schema("results.schema.json"), &results);
     assert_eq!(results["quick"]["from"], Value::Null);
     assert!(results["quick"]["why"].as_str().unwrap().contains(why), "{:#}", results["quick"]);
     assert_eq!((outcome(&results, "install"), outcome(&results, "custom")), (json!("pass"), json!("pass")));
@@ -155,6 +158,7 @@ fn a_quick_run_begins_with_the_data_of_the_last_good_release_and_puts_them_back(
 
     let ended = lab.quick().end().expect_clean(0);
     let results = ended.results();
+    expect_valid(&schema("results.schema.json"), &results);
     assert!(ended.log().contains(&format!("mark of {release}")), "{}", ended.log());
     assert_eq!(fs::read_to_string(secret(&lab.host)).unwrap(), of_release, "the data depend on it");
     let quick = &results["quick"]["from"];

@@ -20,5 +20,6 @@ pub mod host;
 pub mod kept;
 pub mod moment;
 pub mod process;
+pub mod schema;
 pub mod step;
 pub mod swarm;

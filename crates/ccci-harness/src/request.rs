@@ -107,6 +107,8 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         docker_host: None,
         stdout_is_data,
         expected: match &job {
+            // What is usual is so for whole runs.
+            Job::Recipe(job) if job.quick => Expected::default(),
             Job::Recipe(job) => Expected::of(&places.runs_dir, &job.recipe, &job.engine.to_string()),
             Job::Guard(_) => Expected::default(),
         },

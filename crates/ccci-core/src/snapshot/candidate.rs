@@ -140,6 +140,10 @@ impl Candidate {
     /// # Errors
     /// [`SnapshotError`].
     pub fn discard(self) -> Result<(), SnapshotError> {
+        // Most runs have none, and where nothing can be looked at nothing was made.
+        if self.path.symlink_metadata().is_err() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(SnapshotError::os("remove", &self.path)(error))

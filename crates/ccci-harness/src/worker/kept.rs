@@ -56,6 +56,7 @@ pub(super) fn look(
     dir: &RunDir,
     console: &mut Console,
 ) -> Result<Result<Kept, String>, SourceError> {
+    report(dir, Event::Step { name: "kept data".to_owned() });
     let found = find(plan, job, folder, source, console)?;
     let (from, why) = match &found {
         Ok((kept, origin)) => {
@@ -141,6 +142,7 @@ pub(super) fn hand_on(
     if !plan.settings.snapshots.keep || !is_of_a_release(job, source) {
         return;
     }
+    report(app.dir, Event::Step { name: "hand data on".to_owned() });
     let handed = match candidate(plan, job, lock, app, source, tested) {
         Ok(bytes) => Handed { bytes, why: None },
         Err(why) => {
