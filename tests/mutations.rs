@@ -63,6 +63,13 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::MembersOnly => ("bridge", "a_members_wish_becomes_one_build_of_the_pull_requests_head"),
         Protection::ClaimedOnce => ("bridge", "a_wish_that_another_bridge_took_is_left_to_it"),
         Protection::WebhookSignature => ("bridge", "only_a_signed_webhook_makes_it_look_at_once"),
+        Protection::SnapshotChecksum => ("quick", "kept_data_that_were_changed_are_not_used"),
+        Protection::SnapshotLock => ("quick", "a_snapshot_is_replaced_as_a_whole_and_not_while_somebody_reads_it"),
+        Protection::PromoteGreen => ("quick", "a_run_that_is_not_green_keeps_nothing_and_what_was_kept_stays"),
+        Protection::KeptData => {
+            ("quick", "a_quick_run_begins_with_the_data_of_the_last_good_release_and_puts_them_back")
+        }
+        Protection::QuickContext => ("quick", "the_forge_is_told_of_a_quick_run_under_a_name_of_its_own"),
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

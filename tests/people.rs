@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ccci_tests::binaries;
 use ccci_tests::host::{self, Host, until};
 use ccci_tests::moment::{self, Moment};
+use ccci_tests::schema::{expect_valid, schema};
 use ccci_tests::step::Ended;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -16,19 +16,6 @@ const BROKEN: &str = "echo it is broken; exit 3";
 
 /// What a page must not take for its own.
 const HOSTILE: &str = "custom/<img src=x onerror=alert(1)> & \"'.sh";
-
-/// A shipped schema.
-fn schema(name: &str) -> jsonschema::Validator {
-    let text = fs::read(binaries::workspace().join("docs").join(name)).unwrap();
-    jsonschema::validator_for(&serde_json::from_slice(&text).unwrap()).unwrap()
-}
-
-#[track_caller]
-fn expect_valid(schema: &jsonschema::Validator, value: &Value) {
-    let wrong: Vec<String> =
-        schema.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-    assert!(wrong.is_empty(), "{}\nin {value:#}", wrong.join("\n"));
-}
 
 #[test]
 fn every_result_is_as_the_schema_says_and_a_wrong_one_is_not() {

@@ -5,9 +5,8 @@
 use std::fs;
 
 use ccci_tests::folder::Folder;
-use ccci_tests::host::{self, Host};
+use ccci_tests::host::Host;
 use ccci_tests::moment::Moment;
-use ccci_tests::step::Ended;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -327,7 +326,7 @@ fn the_runs_secrets_are_nowhere_in_its_directory_or_output() {
     let run = host.run().end().expect_clean(0);
     let secret = fs::read_to_string(host.path("secret")).unwrap();
     assert_eq!(secret.len(), 32, "the test saw it");
-    assert_eq!(files_with(&run, &secret), [] as [String; 0]);
+    assert_eq!(run.files_with(&secret), [] as [String; 0]);
     assert!(!run.out().contains(&secret) && !run.err().contains(&secret));
     assert!(run.log().contains("| ***"), "{}", run.log());
     assert_eq!(run.results()["flags"]["no_secret_leak"], true);
@@ -341,24 +340,6 @@ fn a_secret_that_a_test_writes_into_the_runs_directory_makes_it_red() {
     let results = host.run().end().expect_clean(1).results();
     assert_eq!(results["reason"], "a secret of the app stands in opstate");
     assert_eq!(results["flags"]["no_secret_leak"], false);
-}
-
-/// The files of a run's directory, archives of the app's data apart, in which a text stands.
-fn files_with(run: &Ended<'_>, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut queue = vec![run.run_dir.clone().unwrap()];
-    while let Some(dir) = queue.pop() {
-        for name in host::list(&dir) {
-            let path = dir.join(name);
-            let meta = path.symlink_metadata().unwrap();
-            if meta.is_dir() {
-                queue.push(path);
-            } else if meta.is_file() && String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text) {
-                found.push(path.display().to_string());
-            }
-        }
-    }
-    found
 }
 
 #[test]

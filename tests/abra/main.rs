@@ -8,6 +8,7 @@
 mod canaries;
 mod clash;
 mod leaving;
+mod quick;
 mod secrets;
 mod whole;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let claims = claims! {
         whole: a_recipe_goes_through_every_tier_by_abra_and_leaves_nothing,
             a_release_is_deployed_pinned_and_the_head_by_chaos;
+        quick: a_quick_run_begins_with_the_volumes_and_secrets_of_the_last_good_release;
         canaries: a_good_recipe_with_tests_is_green_to_the_top, a_good_recipe_that_grows_a_service_is_green,
             a_recipe_whose_upgrade_is_rolled_back_is_not_green_again, a_recipe_that_answers_nobody_is_red_in_install,
             a_recipe_whose_upgrade_loses_the_data_is_red_in_upgrade, a_recipe_whose_backup_is_cut_off_is_red_in_backup,

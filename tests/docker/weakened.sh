@@ -32,5 +32,6 @@ ccci-core ExactName removal::a_stack_is_taken_down_to_the_last_part_and_its_neig
 ccci-core VerifyGone removal::a_volume_in_use_is_named_and_goes_as_soon_as_it_can
 ccci-core WaitForContainers addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed
 ccci-tests PruneAlone leaving::images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run
+ccci-tests KeptData quick::a_quick_run_begins_with_the_volumes_and_secrets_of_the_last_good_release
 TABLE
 exit $wrong

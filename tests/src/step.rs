@@ -405,6 +405,25 @@ impl Ended<'_> {
         events_in(self.run_dir.as_ref().unwrap())
     }
 
+    /// The files of the run's directory in which a text stands.
+    #[must_use]
+    pub fn files_with(&self, text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut queue = vec![self.run_dir.clone().unwrap()];
+        while let Some(dir) = queue.pop() {
+            for name in host::list(&dir) {
+                let path = dir.join(name);
+                let meta = path.symlink_metadata().unwrap();
+                if meta.is_dir() {
+                    queue.push(path);
+                } else if meta.is_file() && String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text) {
+                    found.push(path.display().to_string());
+                }
+            }
+        }
+        found
+    }
+
     /// The run's result.
     #[must_use]
     pub fn results(&self) -> Value {

@@ -10,6 +10,7 @@ mod clash;
 mod deploys;
 mod leaving;
 mod lifetime;
+mod quick;
 mod rungs;
 mod whole;
 
@@ -23,6 +24,7 @@ const BESIDE_EACH_OTHER: usize = 10;
 fn main() -> ExitCode {
     let mut claims = claims! {
         whole: a_recipe_goes_through_every_tier_and_leaves_nothing_of_its_own_and_all_of_the_others;
+        quick: a_quick_run_begins_with_the_volumes_and_secrets_of_the_last_good_release;
         rungs: a_failed_install_test_is_red_and_named, a_failed_upgrade_test_is_red_and_named,
             a_backup_that_does_not_verify_is_red_and_named, a_failed_restore_test_is_red_and_named,
             a_failed_custom_test_is_red_and_named;

@@ -7,7 +7,7 @@ pub mod duration;
 pub mod forge;
 pub mod strict;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +78,22 @@ impl Default for Retention {
     }
 }
 
+/// What is kept of recipes' data for quick runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Snapshots {
+    /// Whether anything is kept, and what is kept is used.
+    pub keep: bool,
+    /// Data of more than this many megabytes are not kept.
+    pub max_mb: NonZeroU64,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { keep: true, max_mb: NonZeroU64::new(4096).unwrap_or(NonZeroU64::MIN) }
+    }
+}
+
 /// A host's settings, as the file has them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -86,7 +102,7 @@ pub struct Settings {
     pub lock_dir: Option<PathBuf>,
     /// Where run directories are. Default `/var/lib/cc-ci-runs`.
     pub runs_dir: Option<PathBuf>,
-    /// Where apps of the `local` engine and the janitor's memory are. Default `/var/lib/cc-ci`.
+    /// Where apps of the `local` engine, kept data and the janitor's memory are. Default `/var/lib/cc-ci`.
     pub state_dir: Option<PathBuf>,
     /// The canonical `ABRA_DIR`, whose servers and catalogue every run shares. Default `~/.abra`
     /// where it exists, else `<state_dir>/abra`.
@@ -125,6 +141,8 @@ pub struct Settings {
     pub approved_tests: Vec<String>,
     /// How long run directories are kept.
     pub retention: Retention,
+    /// What is kept of recipes' data for quick runs.
+    pub snapshots: Snapshots,
     /// Who is told of the runs of pull requests.
     pub forge: Option<Forge>,
     /// Who asks for them.
@@ -151,6 +169,7 @@ impl Default for Settings {
             ingress: None,
             approved_tests: Vec::new(),
             retention: Retention::default(),
+            snapshots: Snapshots::default(),
             forge: None,
             bridge: None,
         }
@@ -230,7 +249,7 @@ pub struct Places {
     pub lock_dir: PathBuf,
     /// Run directories.
     pub runs_dir: PathBuf,
-    /// Apps of the `local` engine, and the janitor's memory.
+    /// Apps of the `local` engine, kept data, and the janitor's memory.
     pub state_dir: PathBuf,
     /// The canonical `ABRA_DIR`.
     pub abra_dir: PathBuf,
@@ -330,6 +349,8 @@ mod tests {
             ("on_conflict = \"steal\"", "steal"),
             ("approved_tests = [\"all\"]", "no SHA-256"),
             ("[retention]\nage = \"-1d\"", "duration"),
+            ("[snapshots]\nkeep = \"no\"", "boolean"),
+            ("[snapshots]\nmax_mb = 0", "nonzero"),
         ] {
             let error = judged(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

@@ -3,7 +3,7 @@
 //! If the two disagreed about any of this, an app would leak or die in use: what an app is called
 //! ([`name`]), where things are ([`config`]), who owns an app ([`lock`]), how long a holder lives
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
-//! ([`rundir`]), what would not go ([`memory`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what
+//! ([`rundir`]), what is kept of a recipe's data ([`snapshot`]), what would not go ([`memory`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what
 //! exists of an app
 //! ([`substrate`]) and how it is taken away ([`teardown`]).
 //!
@@ -20,6 +20,7 @@ pub mod name;
 pub mod process;
 pub mod redact;
 pub mod rundir;
+pub mod snapshot;
 pub mod substrate;
 pub mod teardown;
 pub mod weaken;

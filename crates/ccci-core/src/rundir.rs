@@ -261,6 +261,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     temp.persist(path).map(drop).map_err(|error| error.error)
 }
 
+/// Puts a directory in the place of another, or of nothing, in one step: whoever looks sees the old one or
+/// the new one. What stood there is at `fresh` afterwards.
+///
+/// # Errors
+/// What the kernel says; a mount, and some network file systems, cannot be exchanged.
+pub fn replace_dir(fresh: &Path, place: &Path) -> io::Result<()> {
+    if place.exists() {
+        rustix::fs::renameat_with(rustix::fs::CWD, fresh, rustix::fs::CWD, place, rustix::fs::RenameFlags::EXCHANGE)?;
+        return Ok(());
+    }
+    std::fs::rename(fresh, place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,6 +103,16 @@ protections! {
     ClaimedOnce,
     /// A webhook counts only with its signature.
     WebhookSignature,
+    /// A snapshot is used only if each of its files has the checksum that it was kept with.
+    SnapshotChecksum,
+    /// A snapshot is not replaced while somebody reads it.
+    SnapshotLock,
+    /// Only a run that came out green promotes what it has saved.
+    PromoteGreen,
+    /// A quick run's app has the kept data.
+    KeptData,
+    /// A quick run is told of under a name of its own, which no branch protection asks for.
+    QuickContext,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

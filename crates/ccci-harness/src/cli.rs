@@ -216,7 +216,9 @@ pub(crate) struct Run {
     /// Which stages to run, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', env = "STAGES")]
     pub(crate) stages: Vec<Tier>,
-    /// Only the stages install and custom, unless --stages says others
+    /// Begin with the data kept of the last good release, upgrade them to the ref, run the upgrade and custom
+    /// tests; where nothing is kept, deploy the ref and run the install and custom tests. Tells of no level, and
+    /// the forge under a name of its own: nothing is to hang on it. --stages may say other stages
     #[arg(long, env = "CCCI_QUICK", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) quick: bool,
     /// The version to upgrade from [default: the newest release tag before the ref]

@@ -11,6 +11,7 @@ pub(crate) mod swarm;
 pub(crate) mod tarball;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,8 @@ pub(crate) struct App<'run> {
     pub(crate) env: BTreeMap<String, String>,
     /// The file of the run's directory in which stands what will be made of it.
     pub(crate) record: String,
+    /// The values that its secrets must have, as its data are older than it; the others are generated.
+    pub(crate) secrets: BTreeMap<String, String>,
 }
 
 impl App<'_> {
@@ -108,6 +111,8 @@ pub(crate) struct Deployment<'run> {
     pub(crate) overlay: Option<PathBuf>,
     /// Variables besides the env file's.
     pub(crate) env: BTreeMap<String, String>,
+    /// Archives that its volumes are filled with before anything of it starts.
+    pub(crate) data: Option<&'run BTreeMap<String, File>>,
 }
 
 /// What a deploy is for.
@@ -175,7 +180,8 @@ pub(crate) enum Archive {
 
 /// Deploys, looks, saves and restores.
 pub(crate) trait Engine {
-    /// Makes the app's env file and secrets. Returns the secrets' values, which nobody may ever see.
+    /// Makes the app's env file and secrets. Returns the secrets that no repository has, by name: their values
+    /// nobody may ever see.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -185,7 +191,7 @@ pub(crate) trait Engine {
         app: &App<'_>,
         release: &Release,
         say: &mut Say<'_>,
-    ) -> Result<Vec<String>, EngineError>;
+    ) -> Result<BTreeMap<String, String>, EngineError>;
 
     /// Deploys what is in the app's tree.
     ///
@@ -243,6 +249,19 @@ pub(crate) trait Engine {
     /// # Errors
     /// [`EngineError`].
     fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive, say: &mut Say<'_>) -> Result<(), EngineError>;
+
+    /// The data of a backup that was made just now, as files that an app of any domain can be given: by the
+    /// volumes' names in the recipe.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn portable(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        archive: &Archive,
+        dir: &Path,
+    ) -> Result<BTreeMap<String, PathBuf>, EngineError>;
 }
 
 /// Why an app without volumes is not backed up.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ccci_core::lifetime::Cause;
 use ccci_core::rundir::{RunDir, file};
+use ccci_core::snapshot::Origin;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,10 @@ pub(crate) enum Event {
     },
     /// What is tested was found out.
     Version { version: String, commit: String, base: Option<String> },
+    /// What a quick run begins with: kept data, or why none.
+    Quick { from: Option<Origin>, why: Option<String> },
+    /// The data of a release were handed on, to be kept if the run comes out green; or why not.
+    HandedOn(Handed),
     /// A test came to an end.
     Test {
         tier: Tier,
@@ -65,6 +70,15 @@ pub(crate) enum Event {
     },
     /// Something that the result should mention.
     Note { text: String },
+}
+
+/// What a release's run hands on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Handed {
+    /// How many bytes of data.
+    pub(crate) bytes: u64,
+    /// Why nothing is.
+    pub(crate) why: Option<String>,
 }
 
 /// How the worker ended.

@@ -16,6 +16,7 @@ use ccci_core::lifetime::exec::Birth;
 use ccci_core::process::{Part, spawn_part};
 use ccci_core::redact::Redactor;
 use ccci_core::rundir::RunDir;
+use ccci_core::weaken::{self, Protection};
 use nix::sys::signal::Signal;
 
 use crate::console::Console;
@@ -33,6 +34,8 @@ const DESCRIPTION: usize = 140;
 #[derive(Debug)]
 struct Subject<'a> {
     settings: &'a Settings,
+    /// The name of the check.
+    context: String,
     repository: Repository,
     pull: u64,
 }
@@ -44,7 +47,12 @@ impl<'a> Subject<'a> {
         let Job::Recipe(job) = &plan.job else { return None };
         let pull = job.pr.parse().ok().filter(|pull| *pull > 0)?;
         let repository = job.repository.clone().map_or_else(|| settings.repository_of(&job.recipe), Ok);
-        Some(repository.map(|repository| Self { settings, repository, pull }))
+        let context = if job.quick && weaken::on(Protection::QuickContext) {
+            format!("{}/quick", settings.context)
+        } else {
+            settings.context.clone()
+        };
+        Some(repository.map(|repository| Self { settings, context, repository, pull }))
     }
 }
 
@@ -130,7 +138,7 @@ fn set_status(api: &Api, subject: &Subject<'_>, story: &Story, commit: &str) -> 
     let description = remote::one_line(&Redactor::default().clean(&story.headline), DESCRIPTION);
     let status = NewStatus {
         state: story.state,
-        context: &subject.settings.context,
+        context: &subject.context,
         description: &description,
         target_url: story.link.as_deref().unwrap_or_default(),
     };
@@ -140,7 +148,7 @@ fn set_status(api: &Api, subject: &Subject<'_>, story: &Story, commit: &str) -> 
 /// Looking and writing are tried again together: a comment that was written although the answer got lost
 /// is then found, and not written twice.
 fn put_comment(api: &Api, subject: &Subject<'_>, story: &Story) -> Result<(), Trouble> {
-    let context = &subject.settings.context;
+    let context = &subject.context;
     let me = api.myself()?;
     retry::while_it_may_help(api.until(), || {
         let comments = api.comments_of(&subject.repository, subject.pull)?;

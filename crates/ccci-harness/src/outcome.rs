@@ -118,8 +118,8 @@ pub(crate) enum Tier {
 
 impl Tier {
     pub(crate) const ALL: [Self; 5] = [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom];
-    /// The stages of a quick look: one deploy, no release before it.
-    pub(crate) const QUICK: [Self; 2] = [Self::Install, Self::Custom];
+    /// The stages of a quick run: kept data, the upgrade of them, what it came to.
+    pub(crate) const QUICK: [Self; 3] = [Self::Install, Self::Upgrade, Self::Custom];
 }
 
 impl fmt::Display for Tier {

@@ -72,6 +72,9 @@ pub(crate) struct RecipeJob {
     pub(crate) tests: PathBuf,
     /// Which stages run.
     pub(crate) stages: Vec<Tier>,
+    /// Begin with the kept data of a release, where there are any; nothing hangs on such a run.
+    #[serde(default)]
+    pub(crate) quick: bool,
     /// The version to upgrade from, if it was asked for.
     pub(crate) base_version: Option<String>,
     /// How it is deployed.

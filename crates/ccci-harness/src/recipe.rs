@@ -197,8 +197,8 @@ pub(crate) struct Folder {
 }
 
 /// The hooks by name.
-pub(crate) const HOOKS: [&str; 6] =
-    ["install_steps", "pre_install", "pre_upgrade", "pre_backup", "pre_restore", "backup_verify"];
+pub(crate) const HOOKS: [&str; 7] =
+    ["install_steps", "kept_data", "pre_install", "pre_upgrade", "pre_backup", "pre_restore", "backup_verify"];
 
 impl Folder {
     /// Reads `source`, judges it, and copies it to `copy`, so that nothing changes it later.

@@ -67,6 +67,7 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         skip_fetch: std::env::var("CCCI_SKIP_FETCH").is_ok_and(|value| value == "1"),
         tests: tests_dir.join(recipe.as_str()),
         stages,
+        quick: run.quick,
         base_version: run.version_from.filter(|version| !version.is_empty()),
         engine,
         extra_env: run.env.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
@@ -106,6 +107,8 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         docker_host: None,
         stdout_is_data,
         expected: match &job {
+            // What is usual is so for whole runs.
+            Job::Recipe(job) if job.quick => Expected::default(),
             Job::Recipe(job) => Expected::of(&places.runs_dir, &job.recipe, &job.engine.to_string()),
             Job::Guard(_) => Expected::default(),
         },
@@ -114,7 +117,7 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
     })
 }
 
-/// The stages that were asked for by name; else those of a quick look, or all.
+/// The stages that were asked for by name; else those of a quick run, or all.
 fn stages(named: Vec<Tier>, quick: bool) -> Vec<Tier> {
     match (named.is_empty(), quick) {
         (false, _) => named,
@@ -193,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_run_is_install_and_custom_unless_stages_are_named() {
-        assert_eq!(stages(Vec::new(), true), [Tier::Install, Tier::Custom]);
+    fn a_quick_run_leaves_backup_and_restore_out_unless_stages_are_named() {
+        assert_eq!(stages(Vec::new(), true), [Tier::Install, Tier::Upgrade, Tier::Custom]);
         assert_eq!(stages(vec![Tier::Backup], true), [Tier::Backup]);
         assert_eq!(stages(Vec::new(), false), Tier::ALL);
     }

@@ -4,24 +4,27 @@
 //! the run (the keeper, or the reaper when the keeper was killed).
 
 pub(crate) mod junit;
+pub(crate) mod promotion;
 pub(crate) mod summary;
 
 use std::collections::BTreeMap;
 
 use ccci_core::lifetime::Cause;
 use ccci_core::rundir::{RunDir, file};
+use ccci_core::snapshot::Origin;
 use ccci_core::teardown::Receipt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::console::Console;
-use crate::event::{Event, Stamped, WorkerEnd};
+use crate::event::{Event, Handed, Stamped, WorkerEnd};
 use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
 use crate::page::{badge, run};
 use crate::plan::{Job, Plan};
 use crate::worker::pipeline::KEEP;
+pub(crate) use promotion::Promotion;
 
 /// The version of the shape of `results.json`; a reader must refuse a later one.
 pub(crate) const SCHEMA: u32 = 1;
@@ -59,17 +62,33 @@ pub(crate) struct Results {
     /// What an earlier run had left, and what became of it.
     pub(crate) preclean: Option<Receipt>,
     pub(crate) receipt: Option<Receipt>,
+    /// What a quick run began with; nothing for a run that is none.
+    #[serde(default)]
+    pub(crate) quick: Option<Quick>,
+    /// What became of the data of a release's run; nothing for a run that hands none on.
+    #[serde(default)]
+    pub(crate) kept: Option<Promotion>,
     pub(crate) flags: Flags,
     pub(crate) started: Timestamp,
     pub(crate) finished: Timestamp,
 }
 
 impl Results {
-    /// Whether the level says something of the recipe: all tests were asked for, and have spoken.
+    /// Whether the level says something of the recipe: all tests were asked for, and have spoken, and not those
+    /// of a quick run.
     pub(crate) const fn tells_level(&self) -> bool {
         let spoken = matches!(self.verdict, Verdict::Green | Verdict::Red);
-        spoken && self.asked.len() == Tier::ALL.len()
+        spoken && self.quick.is_none() && self.asked.len() == Tier::ALL.len()
     }
+}
+
+/// What a quick run began with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Quick {
+    /// The kept data.
+    pub(crate) from: Option<Origin>,
+    /// Why it began without any.
+    pub(crate) why: Option<String>,
 }
 
 /// An earlier run, to compare with.
@@ -140,6 +159,7 @@ pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let receipt: Option<Receipt> = dir.read_json(file::RECEIPT)?;
     let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
     let mut results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
+    promotion::settle(plan, &mut results, console);
     results.previous = Past::before(&results, &plan.places.runs_dir);
     write(dir, &results, console)?;
     Ok(results)
@@ -197,9 +217,9 @@ pub(crate) fn assemble(
         story.stages.iter().map(|stage| (stage.tier, stage.outcome.clone())).collect();
     let rungs = rungs(&stage_outcomes, story.lint.as_ref());
     let (verdict, reason) = judge(facts, &story, receipt.as_ref());
-    let asked = match &plan.job {
-        Job::Recipe(job) => job.stages.clone(),
-        Job::Guard(_) => Vec::new(),
+    let (asked, quick) = match &plan.job {
+        Job::Recipe(job) => (job.stages.clone(), job.quick.then(|| story.quick.unwrap_or_default())),
+        Job::Guard(_) => (Vec::new(), None),
     };
     let (recipe, pr, git_ref, engine, domain) = match &plan.job {
         Job::Recipe(job) => {
@@ -235,6 +255,8 @@ pub(crate) fn assemble(
             no_secret_leak: story.leaked.as_ref().map(Vec::is_empty),
         },
         receipt,
+        quick,
+        kept: story.handed.map(Promotion::from),
         started: plan.started,
         finished: now,
     }
@@ -255,6 +277,8 @@ struct Story {
     lint: Option<Outcome>,
     deploys: Option<DeployCount>,
     leaked: Option<Vec<String>>,
+    quick: Option<Quick>,
+    handed: Option<Handed>,
     end: Option<WorkerEnd>,
     command: Option<(u8, String)>,
     kept: bool,
@@ -297,6 +321,8 @@ impl Story {
                     tests: own.into_iter().map(|(_, test)| test).collect(),
                 });
             }
+            Event::Quick { from, why } => self.quick = Some(Quick { from, why }),
+            Event::HandedOn(handed) => self.handed = Some(handed),
             Event::Lint { outcome } => self.lint = Some(outcome),
             Event::Deploys { counted, expected } => self.deploys = Some(DeployCount { counted, expected }),
             Event::Secrets { leaked_into } => self.leaked = Some(leaked_into),

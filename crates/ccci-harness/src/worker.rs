@@ -5,6 +5,7 @@
 //! worker had started.
 
 pub(crate) mod dependencies;
+pub(crate) mod kept;
 mod lint;
 pub(crate) mod pipeline;
 mod screenshot;

@@ -47,6 +47,8 @@ pub(crate) struct Report {
     pub(crate) unreadable: Vec<String>,
     pub(crate) lock_files_removed: usize,
     pub(crate) run_dirs_removed: usize,
+    /// Snapshots in the making whose run is dead.
+    pub(crate) candidates_removed: usize,
     /// What an image prune did, if one was due.
     pub(crate) pruned: Option<Pruned>,
     /// The addresses that are left on the networks that all stacks share.
@@ -196,6 +198,9 @@ impl fmt::Display for Report {
             "sweep: {counted}; {} lock files and {} run directories {verb}; {} ms",
             self.lock_files_removed, self.run_dirs_removed, self.milliseconds
         )?;
+        if self.candidates_removed > 0 {
+            write!(f, "; {} half-made snapshots of dead runs {verb}", self.candidates_removed)?;
+        }
         if self.not_reached > 0 {
             write!(f, "; {} left for the next sweep (budget)", self.not_reached)?;
         }

@@ -17,6 +17,7 @@ use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{claim, file};
+use ccci_core::snapshot::{Store, Stray};
 use ccci_core::substrate::{self, Substrate};
 use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
 use ccci_core::weaken::{self, Protection};
@@ -88,6 +89,7 @@ pub(crate) fn run(
         }
         sweep.carry_out(action, &survey);
     }
+    sweep.clear_candidates(&base);
     sweep.look_after_images(&survey);
     sweep.remember(&survey);
     sweep.report.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -379,6 +381,37 @@ impl Sweep<'_> {
         }
         drop(claim);
         self.report.run_dirs_removed += 1;
+    }
+
+    /// Data that a run was about to hand on when it died: its app's lock says whether it did.
+    fn clear_candidates(&mut self, base: &BaseDomain) {
+        let strays = match Store::new(&self.places.state_dir).candidates(base) {
+            Ok(strays) => strays,
+            Err(error) => return self.skipped("snapshots", error),
+        };
+        for Stray { path, domain } in strays {
+            let at = LockPath::new(&self.places.lock_dir, LockName::App(domain));
+            // A dry run makes no lock file: where there is none, nobody has it.
+            let lock = match at.try_acquire(!self.options.dry_run) {
+                Ok(lock) => lock,
+                Err(LockError::Held { .. }) => continue,
+                Err(error) => {
+                    self.skipped(path.display().to_string(), error);
+                    continue;
+                }
+            };
+            if !self.options.dry_run
+                && let Err(error) = fs::remove_dir_all(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                self.skipped(path.display().to_string(), format!("cannot remove it: {error}"));
+            } else {
+                self.report.candidates_removed += 1;
+            }
+            if let Some(lock) = lock {
+                self.give_back(lock);
+            }
+        }
     }
 
     fn remember(&mut self, survey: &Survey) {

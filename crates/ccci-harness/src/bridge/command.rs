@@ -3,7 +3,7 @@
 /// A build that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// Only the stages of a quick look.
+    /// A quick run.
     pub(super) quick: bool,
 }
 

@@ -13,9 +13,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use ccci_core::config::{Places, Settings};
 use ccci_core::name::{RecipeName, RunId};
-use ccci_core::rundir::file;
+use ccci_core::rundir::{file, replace_dir};
 use jiff::Timestamp;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 
 use crate::cli::Report;
@@ -141,14 +140,16 @@ fn write_run(site: &Path, past: &Past) -> io::Result<()> {
 }
 
 fn put_in_place(fresh: tempfile::TempDir, site: &Path) -> anyhow::Result<()> {
-    let cannot = || format!("cannot put the new site in the place of {}", site.display());
-    if site.exists() {
-        // What stood there is now in the temporary folder, and goes with it.
-        renameat_with(CWD, fresh.path(), CWD, site, RenameFlags::EXCHANGE)
-            .with_context(|| format!("{}: it must be a folder, not a mount, of a local file system", cannot()))?;
-        return fresh.close().with_context(|| format!("the former site of {} stays", site.display()));
+    let cannot = || {
+        let site = site.display();
+        format!(
+            "cannot put the new site in the place of {site}: it must be a folder, not a mount, of a local file system"
+        )
+    };
+    replace_dir(fresh.path(), site).with_context(cannot)?;
+    // What stood there, if anything, is now in the temporary folder, and goes with it.
+    match fresh.close() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        closed => closed.with_context(|| format!("the former site of {} stays", site.display())),
     }
-    fs::rename(fresh.path(), site).with_context(cannot)?;
-    let _moved = fresh.keep();
-    Ok(())
 }

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::abra::{Abra, AbraError, How};
@@ -60,23 +61,25 @@ impl AbraEngine {
         super::private_file(&self.swarm.env_path(app), text.as_bytes())
     }
 
-    /// Makes the secrets that the test folder gives a value, because no generator could; how many. Such a
-    /// value stands in a repository: it is nothing to hide.
-    fn insert_given(
+    /// Makes the secrets that the test folder gives a value, because no generator could, and those that kept
+    /// data depend on; how many.
+    fn insert_known(
         &self,
         lock: &AppLock,
         app: &App<'_>,
         wanted: &[Secret],
         say: &mut Say<'_>,
     ) -> Result<usize, EngineError> {
-        let given = &app.folder.toml.secrets;
+        let known = |name: &String| app.folder.toml.secrets.get(name).or_else(|| app.secrets.get(name));
         let mut made = 0;
-        for (secret, value) in wanted.iter().filter_map(|secret| Some((secret, given.get(&secret.name)?))) {
+        for (secret, value) in wanted.iter().filter_map(|secret| Some((secret, known(&secret.name)?))) {
             lock.verify()?;
             let file = secret_file(app, value)
                 .map_err(|error| EngineError::Host(format!("cannot hand secret {} to abra: {error}", secret.name)))?;
+            // Nothing of it is left, whatever becomes of this process.
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
             let inserted =
-                self.abra.insert_secret(app.domain.as_str(), &secret.name, &secret.version, file.path(), say);
+                self.abra.insert_secret(app.domain.as_str(), &secret.name, &secret.version, Path::new(&path), say);
             inserted.map_err(failed)?;
             made += 1;
         }
@@ -103,9 +106,9 @@ impl AbraEngine {
     }
 }
 
-/// The value in a file of the run's directory, gone as soon as abra has it.
-fn secret_file(app: &App<'_>, value: &str) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix(".secret-").tempfile_in(app.dir.path())?;
+/// The value in a file without a name.
+fn secret_file(app: &App<'_>, value: &str) -> std::io::Result<fs::File> {
+    let mut file = tempfile::tempfile_in(app.dir.path())?;
     file.write_all(value.as_bytes())?;
     Ok(file)
 }
@@ -134,7 +137,7 @@ impl Engine for AbraEngine {
         app: &App<'_>,
         release: &Release,
         say: &mut Say<'_>,
-    ) -> Result<Vec<String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, EngineError> {
         self.swarm.plan_env_file(app)?;
         lock.verify()?;
         let path = self.swarm.env_path(app);
@@ -153,12 +156,19 @@ impl Engine for AbraEngine {
         self.write_env(app, &text)?;
 
         let wanted = self.swarm.plan_secrets(app, &text)?;
-        if wanted.len() == self.insert_given(lock, app, &wanted, say)? {
-            return Ok(Vec::new());
+        let mut made: BTreeMap<String, String> = wanted
+            .iter()
+            .filter(|secret| !app.folder.toml.secrets.contains_key(&secret.name))
+            .filter_map(|secret| app.secrets.get_key_value(&secret.name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if wanted.len() == self.insert_known(lock, app, &wanted, say)? {
+            return Ok(made);
         }
         lock.verify()?;
         let generated = self.abra.generate_secrets(app.domain.as_str(), say).map_err(failed)?;
-        Ok(generated.into_iter().map(|secret| secret.value).collect())
+        made.extend(generated.into_iter().map(|secret| (secret.name, secret.value)));
+        Ok(made)
     }
 
     fn deploy(
@@ -173,6 +183,7 @@ impl Engine for AbraEngine {
         let text = shape::with_vars(&self.read_env(app)?, app, &deployment.env);
         self.write_env(app, &shape::with_overlay(&text, OVERLAY, overlay.is_some()))?;
         let stack = self.swarm.prepare(app, None, &BTreeMap::new())?;
+        self.swarm.fill(lock, app, &stack, deployment)?;
         lock.verify()?;
         self.abra.deploy(app.domain.as_str(), how(deployment), say).map_err(failed)?;
         // abra leaves what the new version dropped running ([19]).
@@ -225,6 +236,18 @@ impl Engine for AbraEngine {
         lock.verify()?;
         self.abra.restore(app.domain.as_str(), say).map(drop).map_err(failed)
     }
+
+    /// What the bot has is out of reach: the volumes are saved beside it.
+    fn portable(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        _archive: &Archive,
+        dir: &Path,
+    ) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        lock.verify()?;
+        self.swarm.save(app, dir)
+    }
 }
 
 /// A base is deployed as its release is, unless something makes the tree differ from it.
@@ -239,8 +262,6 @@ fn how<'run>(deployment: &Deployment<'run>) -> How<'run> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     #[test]
@@ -254,9 +275,10 @@ mod tests {
 
     #[test]
     fn only_an_untouched_release_is_pinned() {
-        let release = |annotated| Release { commit: "c".into(), version: "1.0.0+1".into(), annotated };
+        let release = |annotated| Release { commit: "c".into(), version: "1.0.0+1".into(), released: true, annotated };
         let judged = |release: &Release, role, overlay: Option<PathBuf>| {
-            let pinned = how(&Deployment { release, role, overlay, env: BTreeMap::new() }) == How::Pinned("1.0.0+1");
+            let deployment = Deployment { release, role, overlay, env: BTreeMap::new(), data: None };
+            let pinned = how(&deployment) == How::Pinned("1.0.0+1");
             if pinned { "pinned" } else { "chaos" }
         };
         assert_eq!(judged(&release(true), Role::Base, None), "pinned");

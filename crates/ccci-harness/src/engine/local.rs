@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::config::Places;
@@ -128,7 +128,7 @@ impl Engine for LocalEngine {
         app: &App<'_>,
         _release: &Release,
         _say: &mut Say<'_>,
-    ) -> Result<Vec<String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, EngineError> {
         let services = &app.folder.toml.local.services;
         if services.is_empty() {
             return Err(EngineError::Recipe(
@@ -150,7 +150,7 @@ impl Engine for LocalEngine {
         for dir in [&paths.services, &paths.volumes, &paths.secrets] {
             fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
         }
-        let mut values = Vec::new();
+        let mut values = BTreeMap::new();
         for service in services.values() {
             for volume in &service.volumes {
                 fs::create_dir_all(paths.volumes.join(volume))
@@ -158,10 +158,11 @@ impl Engine for LocalEngine {
             }
             for secret in &service.secrets {
                 let given = app.folder.toml.secrets.get(secret);
-                let value = given.map_or_else(|| super::generate(SECRET_LENGTH), |given| Ok(given.clone()));
+                let known = given.or_else(|| app.secrets.get(secret));
+                let value = known.map_or_else(|| super::generate(SECRET_LENGTH), |known| Ok(known.clone()));
                 let value = value.map_err(|error| host("generate secret", secret, &error))?;
                 super::private_file(&paths.secrets.join(secret), value.as_bytes())?;
-                values.extend(Some(value).filter(|_| given.is_none()));
+                values.extend(Some((secret.clone(), value)).filter(|_| given.is_none()));
             }
         }
         Ok(values)
@@ -174,7 +175,7 @@ impl Engine for LocalEngine {
         deployment: &Deployment<'_>,
         _say: &mut Say<'_>,
     ) -> Result<(), EngineError> {
-        let Deployment { release, env, .. } = deployment;
+        let Deployment { release, env, data, .. } = deployment;
         let paths = self.paths(app);
         self.stop_all(lock, app)?;
         if let Err(error) = fs::remove_dir_all(&paths.release)
@@ -186,6 +187,14 @@ impl Engine for LocalEngine {
         let deployed = Deployed { commit: release.commit.clone(), version: release.version.clone(), env: env.clone() };
         let text = serde_json::to_vec(&deployed).map_err(|error| EngineError::Host(error.to_string()))?;
         write_atomic(&paths.release.join(DEPLOYED), &text).map_err(|error| host("write", DEPLOYED, &error))?;
+        for (volume, archive) in data.iter().copied().flatten() {
+            let dir = paths.volumes.join(volume);
+            // One that this version of the recipe, or of its test folder, no longer has.
+            if dir.is_dir() {
+                lock.verify()?;
+                tarball::unpack_open(archive, &dir).map_err(|error| host("fill volume", volume, &error))?;
+            }
+        }
         self.start_all(lock, app, env)
     }
 
@@ -278,6 +287,19 @@ impl Engine for LocalEngine {
             restored.map_err(|error| EngineError::Recipe(format!("cannot restore volume {volume}: {error}")))?;
         }
         self.start_all(lock, app, &env)
+    }
+
+    fn portable(
+        &self,
+        _lock: &AppLock,
+        _app: &App<'_>,
+        archive: &Archive,
+        _dir: &Path,
+    ) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        match archive {
+            Archive::Files(files) => Ok(files.clone()),
+            Archive::Kept => Err(super::not_here()),
+        }
     }
 }
 

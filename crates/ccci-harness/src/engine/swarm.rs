@@ -131,6 +131,13 @@ const fn planned(kind: Kind, name: String) -> Object {
     Object { kind, name, id: String::new() }
 }
 
+/// The archives by what the volumes are called in a stack of any name.
+fn portable(app: &App<'_>, archive: &Archive) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+    let Archive::Files(files) = archive else { return Err(super::not_here()) };
+    let stack = app.domain.stack_name();
+    Ok(files.iter().map(|(volume, file)| (stack::of_any(volume, &stack).to_owned(), file.clone())).collect())
+}
+
 impl Engine for SwarmEngine {
     fn create(
         &self,
@@ -138,21 +145,22 @@ impl Engine for SwarmEngine {
         app: &App<'_>,
         _release: &Release,
         _say: &mut Say<'_>,
-    ) -> Result<Vec<String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, EngineError> {
         self.plan_env_file(app)?;
         lock.verify()?;
         let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
         let text = shape::env_text(&sample, app);
         super::private_file(&self.env_path(app), text.as_bytes())?;
-        let mut values = Vec::new();
+        let mut values = BTreeMap::new();
         for secret in self.plan_secrets(app, &text)? {
             lock.verify()?;
             let given = app.folder.toml.secrets.get(&secret.name);
-            let value = given.map_or_else(|| super::generate(secret.length), |given| Ok(given.clone()));
+            let known = given.or_else(|| app.secrets.get(&secret.name));
+            let value = known.map_or_else(|| super::generate(secret.length), |known| Ok(known.clone()));
             let value = value.map_err(|error| EngineError::Host(format!("cannot generate a secret: {error}")))?;
             self.docker.create_secret(&secret.object, &app.domain.stack_name(), value.as_bytes())?;
             // What stands in the test folder is nothing to hide.
-            values.extend(Some(value).filter(|_| given.is_none()));
+            values.extend(Some((secret.name, value)).filter(|_| given.is_none()));
         }
         Ok(values)
     }
@@ -169,6 +177,7 @@ impl Engine for SwarmEngine {
         resolved.label(&stack, &deployment.release.commit);
         let file = app.dir.join(&format!("{stack}.yml"));
         super::private_file(&file, resolved.text().as_bytes())?;
+        self.fill(lock, app, &resolved, deployment)?;
         lock.verify()?;
         let deploy = Deploy {
             stack,
@@ -230,6 +239,16 @@ impl Engine for SwarmEngine {
         lock.verify()?;
         volumes::put_back(&self.docker, &app.domain.stack_name(), files)
     }
+
+    fn portable(
+        &self,
+        _lock: &AppLock,
+        app: &App<'_>,
+        archive: &Archive,
+        _dir: &Path,
+    ) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        portable(app, archive)
+    }
 }
 
 impl SwarmEngine {
@@ -241,6 +260,30 @@ impl SwarmEngine {
             objects.retain(|wish| !others.iter().any(|other| (other.kind, &other.name) == (wish.kind, &wish.name)));
         }
         app.plan(&objects)
+    }
+
+    /// Makes the volumes of a stack that is about to be deployed, full of kept data, if it is to have any.
+    pub(super) fn fill(
+        &self,
+        lock: &AppLock,
+        app: &App<'_>,
+        stack: &Stack,
+        deployment: &Deployment<'_>,
+    ) -> Result<(), EngineError> {
+        let Some(data) = deployment.data else { return Ok(()) };
+        let name = app.domain.stack_name();
+        for volume in stack.volumes(&name) {
+            if let Some(archive) = data.get(stack::of_any(&volume.name, &name)) {
+                lock.verify()?;
+                volumes::fill(&self.docker, &name, &volume, archive)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the volumes of an app, by their names in the recipe.
+    pub(super) fn save(&self, app: &App<'_>, dir: &Path) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        portable(app, &volumes::save(&self.docker, &app.domain.stack_name(), dir)?)
     }
 
     /// A shared network of a new app that is full is named before anything is made (incident `[9]`).

@@ -1,7 +1,7 @@
 //! A volume as one archive file.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::Path;
 
 /// Packs a directory, its symlinks as they are.
@@ -21,11 +21,20 @@ pub(crate) fn pack(dir: &Path, file: &Path) -> io::Result<()> {
 /// # Errors
 /// What the kernel says.
 pub(crate) fn unpack(file: &Path, dir: &Path) -> io::Result<()> {
+    unpack_open(&File::open(file)?, dir)
+}
+
+/// [`unpack`], from the beginning of an open file.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn unpack_open(mut file: &File, dir: &Path) -> io::Result<()> {
+    file.rewind()?;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
-    let mut tar = tar::Archive::new(File::open(file)?);
+    let mut tar = tar::Archive::new(file);
     tar.set_preserve_permissions(true);
     tar.set_preserve_ownerships(nix::unistd::geteuid().is_root());
     tar.unpack(dir)

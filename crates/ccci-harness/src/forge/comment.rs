@@ -36,6 +36,8 @@ pub(super) struct Story {
     commit: Option<String>,
     rungs: Vec<(Rung, &'static str)>,
     reason: Option<String>,
+    /// What a quick run began with.
+    quick: Option<String>,
     took: Option<Duration>,
 }
 
@@ -56,6 +58,7 @@ impl Story {
             commit: Some(git_ref).filter(|git_ref| !git_ref.is_empty()),
             rungs: Vec::new(),
             reason: None,
+            quick: None,
             took: None,
         }
     }
@@ -64,6 +67,7 @@ impl Story {
     pub(super) fn ended(plan: &Plan, results: &Results) -> Self {
         let word = results.verdict.word();
         let headline = match &results.reason {
+            None if results.quick.is_some() => format!("{word}, a quick run"),
             None => format!("{word}, level {} of {}", results.level, Rung::ALL.len()),
             Some(reason) => format!("{word}: {reason}"),
         };
@@ -76,6 +80,11 @@ impl Story {
             commit: results.commit.clone().or(begun.commit),
             rungs: rungs.map(|(rung, outcome)| (*rung, outcome.word())).collect(),
             reason: results.reason.clone(),
+            quick: results.quick.as_ref().map(|quick| match (&quick.from, &quick.why) {
+                (Some(from), _) => format!("began with the data of {} that run {} kept", from.version, from.run_id),
+                (None, Some(why)) => format!("began cold: {why}"),
+                (None, None) => "ended before it began".to_owned(),
+            }),
             took: Duration::try_from(results.finished.duration_since(results.started)).ok(),
             ..begun
         }
@@ -94,6 +103,9 @@ impl Story {
             text += &row(self.rungs.iter().map(|(rung, _)| rung.to_string()).collect());
             text += &row(self.rungs.iter().map(|_| "---".to_owned()).collect());
             text += &row(self.rungs.iter().map(|(_, word)| (*word).to_owned()).collect());
+        }
+        if let Some(quick) = &self.quick {
+            text += &format!("\nA quick run, on which nothing is to hang: {}\n", code(quick));
         }
         if let Some(reason) = &self.reason {
             text += &format!("\n{}", quote(&Redactor::default(), reason));
@@ -192,6 +204,7 @@ mod tests {
             commit: Some("a".repeat(40)),
             rungs: vec![(Rung::Install, "fail"), (Rung::Upgrade, "unver")],
             reason: Some("install: no\n```\n@everyone <img src=x>\n````\nDB_PASSWORD=hunter2".to_owned()),
+            quick: None,
             took: Some(Duration::from_secs(75)),
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn words(results: &Results) -> String {
 /// The run that a recipe's badge is about: the last one that tells of a level, else the last one.
 pub(crate) fn subject<'a>(mut runs: impl Iterator<Item = &'a Results> + Clone) -> Option<&'a Results> {
     let told = runs.clone().find(|results| results.tells_level());
-    told.or_else(|| runs.next())
+    told.or_else(|| runs.clone().find(|results| results.quick.is_none())).or_else(|| runs.next())
 }
 
 /// The badge, as SVG.

@@ -10,7 +10,7 @@ use crate::results::Results;
 
 /// The page, from each recipe's runs, the last one first.
 pub(crate) fn page(host: &str, recipes: &[(String, Vec<&Results>)], now: Timestamp) -> String {
-    let mut rows: Vec<_> = recipes.iter().filter_map(|(name, runs)| Some((name, runs, *runs.first()?))).collect();
+    let mut rows: Vec<_> = recipes.iter().filter_map(|(name, runs)| Some((name, runs, last(runs)?))).collect();
     rows.sort_by(|one, other| {
         (one.2.verdict == Verdict::Green, one.0).cmp(&(other.2.verdict == Verdict::Green, other.0))
     });
@@ -48,7 +48,13 @@ pub(crate) fn page(host: &str, recipes: &[(String, Vec<&Results>)], now: Timesta
     whole(&format!("cc-ci on {host}"), &[], &body)
 }
 
+/// The run that says how a recipe is: a quick one does so only where there is no other.
+fn last<'a>(runs: &[&'a Results]) -> Option<&'a Results> {
+    runs.iter().find(|run| run.quick.is_none()).or(runs.first()).copied()
+}
+
 fn usual(runs: &[&Results]) -> String {
-    let green: Vec<u64> = runs.iter().filter(|run| run.verdict == Verdict::Green).map(|run| work(run)).collect();
+    let green: Vec<u64> =
+        runs.iter().filter(|run| run.verdict == Verdict::Green && run.quick.is_none()).map(|run| work(run)).collect();
     if green.is_empty() { String::new() } else { took(median(green)) }
 }

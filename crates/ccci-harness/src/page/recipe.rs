@@ -22,7 +22,7 @@ pub(crate) fn page(recipe: &str, runs: &[(String, &Results)]) -> String {
                 tbody {
                     @for (address, results) in runs {
                         tr {
-                            th scope="row" { a href=(address) { (results.run_id) } }
+                            th scope="row" { a href=(address) { (results.run_id) } @if results.quick.is_some() { " " span.quiet { "quick" } } }
                             td { (verdict(results)) }
                             td { (level(results)) }
                             td.wide { (change(results)) }
@@ -50,9 +50,10 @@ const BAR: usize = 6;
 const GAP: usize = 2;
 const HEIGHT: usize = 24;
 
-/// The levels of the last runs as bars, oldest first. A run that tells of no level is a grey dot.
+/// The levels of the last runs as bars, oldest first. A run that tells of no level is a grey dot,
+/// a quick one nothing.
 pub(super) fn trend<'a>(runs: impl Iterator<Item = &'a Results>) -> Markup {
-    let mut last: Vec<&Results> = runs.take(TREND).collect();
+    let mut last: Vec<&Results> = runs.filter(|results| results.quick.is_none()).take(TREND).collect();
     last.reverse();
     let words = last.iter().map(|results| match results.tells_level() {
         true => results.level.to_string(),

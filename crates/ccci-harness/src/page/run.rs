@@ -64,6 +64,19 @@ fn facts(results: &Results) -> Markup {
         dl {
             dt { "Run" } dd { (results.run_id) }
             dt { "Tested" } dd { (change(results)) @if let Some(commit) = &results.commit { " " code { (commit.chars().take(12).collect::<String>()) } } }
+            @if let Some(quick) = &results.quick {
+                dt { "Quick run" }
+                dd {
+                    @match &quick.from {
+                        Some(from) => { "began with the data of " (from.version) ", kept by run " (from.run_id) " on " (moment(from.taken)) }
+                        None => { "began cold" @if let Some(why) = &quick.why { ": " (why) } }
+                    }
+                }
+            }
+            @if let Some(kept) = &results.kept {
+                dt { "Kept for quick runs" }
+                dd { @match &kept.why { None => { (kept.bytes) " bytes of data" } Some(why) => { "nothing: " (why) } } }
+            }
             @if let Some(from) = &results.upgraded_from { dt { "Upgraded from" } dd { (from) } }
             dt { "Began" } dd { (moment(results.started)) ", took " (took(work(results))) }
             dt { "Where" } dd { (results.engine) ", " code { (results.domain) } }

@@ -32,6 +32,8 @@ pub(crate) struct Release {
     pub(crate) commit: String,
     /// The tag, or the start of the commit id.
     pub(crate) version: String,
+    /// Whether that is a tag.
+    pub(crate) released: bool,
     /// Whether that is an annotated tag. abra knows no others.
     pub(crate) annotated: bool,
 }
@@ -40,8 +42,9 @@ impl Release {
     fn new(tree: &Path, commit: String, version: String) -> Self {
         let reference = format!("refs/tags/{version}");
         let kind = git(tree).args(["cat-file", "-t", &reference]).capture().run_ok(&mut |_| {});
+        let released = kind.is_ok();
         let annotated = kind.is_ok_and(|kind| kind.stdout.trim_ascii() == b"tag");
-        Self { commit, version, annotated }
+        Self { commit, version, released, annotated }
     }
 
     /// The release at a commit, or the bare commit.
@@ -89,10 +92,27 @@ impl Source {
         Ok(source)
     }
 
-    /// Whether the head is the commit `tip` or leads to it.
-    fn is_in(&self, tip: &str) -> Result<bool, SourceError> {
-        let asked = git(&self.tree).args(["merge-base", "--is-ancestor", &self.head.commit, tip]).run(&mut |_| {});
+    /// Whether `commit` is `tip` or leads to it.
+    fn leads_to(&self, commit: &str, tip: &str) -> Result<bool, SourceError> {
+        let asked = git(&self.tree).args(["merge-base", "--is-ancestor", commit, tip]).run(&mut |_| {});
         Ok(asked.map_err(|error| SourceError::Host(error.to_string()))?.ended == Ended::Exited(0))
+    }
+
+    /// A release that something is kept of, if the way from it leads up to the head; else why not.
+    ///
+    /// # Errors
+    /// [`SourceError::Host`].
+    pub(crate) fn kept(&self, commit: &str, version: &str) -> Result<Result<Release, String>, SourceError> {
+        if commit == self.head.commit {
+            return Ok(Err(format!("they are of {version}, which is what is tested")));
+        }
+        if resolve(&self.tree, version).as_deref() != Some(commit) {
+            return Ok(Err(format!("they are of {version} at {commit:.12}, which the source does not have as such")));
+        }
+        if !self.leads_to(commit, &self.head.commit)? {
+            return Ok(Err(format!("they are of {version}, on which the tested commit is not built")));
+        }
+        Ok(Ok(Release::new(&self.tree, commit.to_owned(), version.to_owned())))
     }
 
     /// The tags that lead to the head, newest first.
@@ -136,7 +156,7 @@ impl Source {
         }
         // What a pull request would be merged into; from there to a commit that it has is no way up.
         match resolve(&self.tree, "HEAD") {
-            Some(tip) if !self.is_in(&tip)? => Ok(Ok(Release::at(&self.tree, tip))),
+            Some(tip) if !self.leads_to(&self.head.commit, &tip)? => Ok(Ok(Release::at(&self.tree, tip))),
             _ => Ok(Err("the recipe has no release before this ref, which its main branch has already".to_owned())),
         }
     }

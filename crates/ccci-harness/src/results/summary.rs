@@ -15,6 +15,12 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         results.recipe,
         results.version.as_deref().unwrap_or("?")
     ));
+    if let Some(quick) = &results.quick {
+        lines.push(match (&quick.from, &quick.why) {
+            (Some(from), _) => format!("quick: began with the data of {}, kept by run {}", from.version, from.run_id),
+            (None, why) => format!("quick: began cold: {}", why.as_deref().unwrap_or("it did not get that far")),
+        });
+    }
     if let Some(reason) = &results.reason {
         // A service's last lines stay together, below what they are the reason of.
         lines.push(format!("reason: {}", reason.replace('\n', "\n        ")));
@@ -42,7 +48,16 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         Some(receipt) => format!("teardown: NOT CLEAN, {} left behind", objects(receipt.residue.len())),
         None => "teardown: nothing was deployed, or there is no receipt".to_owned(),
     });
-    lines.push(format!("level={}{}", results.level, change(results)));
+    if let Some(kept) = &results.kept {
+        lines.push(match &kept.why {
+            None => format!("kept for quick runs: {} bytes", kept.bytes),
+            Some(why) => format!("kept for quick runs: nothing ({why})"),
+        });
+    }
+    lines.push(match results.quick {
+        None => format!("level={}{}", results.level, change(results)),
+        Some(_) => "level: a quick run tells of none".to_owned(),
+    });
     lines.push(format!("results: {}", dir.join("results.json").display()));
     lines.push(format!("page: {}", dir.join("summary.html").display()));
     lines

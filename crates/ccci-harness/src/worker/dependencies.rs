@@ -90,7 +90,15 @@ impl Provider<'_> {
         let env = shape::fill(&folder.toml.env, domain.as_str(), &up.domains).map_err(Stop::Usage)?;
         console.say(&format!("== dependency {name} {} on {domain} ==", source.head.version));
         let tree = source.tree().to_owned();
-        let app = App { domain, folder: &folder, dir: self.dir, tree, env, record: record.planned() };
+        let app = App {
+            domain,
+            folder: &folder,
+            dir: self.dir,
+            tree,
+            env,
+            record: record.planned(),
+            secrets: BTreeMap::new(),
+        };
         let deployed = self.deploy(lock, &app, &source, &mut up.secrets, console);
         deployed.map_err(|error| Stop::Host(format!("dependency {name}: {error}")))?;
         up.domains.insert(record.recipe, record.domain);
@@ -148,13 +156,14 @@ impl Provider<'_> {
         secrets: &mut Vec<String>,
         console: &mut Console,
     ) -> Result<(), EngineError> {
-        for secret in self.engine.create(lock, app, &source.head, &mut |line| console.say(&format!("     | {line}")))? {
+        let made = self.engine.create(lock, app, &source.head, &mut |line| console.say(&format!("     | {line}")))?;
+        for secret in made.into_values() {
             console.learn(&secret);
             secrets.push(secret);
         }
         super::stage::count_deploy(app)?;
         let (release, overlay) = (&source.head, app.folder.overlay());
-        let deployment = Deployment { release, role: Role::Base, overlay, env: BTreeMap::new() };
+        let deployment = Deployment { release, role: Role::Base, overlay, env: BTreeMap::new(), data: None };
         self.engine.deploy(lock, app, &deployment, &mut |line| console.say(&format!("     | {line}")))?;
         let timeouts = &app.folder.toml.timeouts;
         converge::settled(self.engine, lock, app, timeouts.deploy)?;

@@ -10,7 +10,7 @@ use ccci_core::rundir::{RunDir, file};
 
 use super::dependencies::{Dependencies, Provider};
 use super::stage::Stages;
-use super::{lint, screenshot};
+use super::{kept, lint, screenshot};
 use crate::console::Console;
 use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
@@ -75,7 +75,16 @@ fn through(
     let from = if job.skip_fetch { &staged } else { &job.src };
     let source = Source::fetch(from, &job.git_ref, &abra.recipe(&job.recipe), console)?;
     let folder = test_folder(plan, job, dir, &source, console)?;
-    let base = base(job, &folder, &source)?;
+    let kept = match job.quick {
+        true => Some(kept::look(plan, job, &folder, &source, dir, console)?),
+        false => None,
+    };
+    let base = match &kept {
+        Some(Ok(kept)) => Ok(kept.release.clone()),
+        Some(Err(why)) if job.stages == Tier::QUICK => Err(why.clone()),
+        _ => base(job, &folder, &source)?,
+    };
+    let kept = kept.and_then(Result::ok);
     report(
         dir,
         Event::Version {
@@ -103,19 +112,26 @@ fn through(
     let own = folder.toml.env.clone().into_iter().chain(job.extra_env.clone()).collect();
     let env = shape::fill(&own, domain.as_str(), &up.domains).map_err(Stop::Usage)?;
     let record = file::PLANNED.to_owned();
-    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned(), env, record };
+    let secrets = kept.as_ref().map(|kept| kept.secrets.clone()).unwrap_or_default();
+    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned(), env, record, secrets };
     let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
+    stages.begin_with(kept.as_ref());
+    stages.save_for_keeping(kept::is_of_a_release(job, &source));
     let done = stages.all(&mut phases, &source, base);
     let secrets = [stages.secrets(), up.secrets.clone()].concat();
     stages.count_deploys(needed.len());
     let target = engine.target(&app);
     if let (Some(target), Some(browser), true) = (&target, screenshot::browser(), done.is_ok()) {
         phases.begin("screenshot");
-        screenshot::take(&browser, target, &folder.toml.screenshot.path, dir, console);
+        screenshot::take(&browser, target, &folder.toml.screenshot.path, dir, stages.console());
     }
     search_for_secrets(dir, &secrets);
+    if done.is_ok() {
+        stages.hand_on(&source);
+    }
     if let Some(target) = target.filter(|_| job.keep.is_some()) {
-        console.say(&format!("== {} answers at {} (Host: {}) ==", job.recipe, target.base_url(), job.domain));
+        let answers = format!("== {} answers at {} (Host: {}) ==", job.recipe, target.base_url(), job.domain);
+        stages.console().say(&answers);
     }
     done?;
     Ok(())

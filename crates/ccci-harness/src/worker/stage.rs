@@ -5,13 +5,17 @@ mod around;
 mod generic;
 mod steps;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ccci_core::config::duration::brief;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::weaken::{self, Protection};
+use jiff::Timestamp;
 
+use super::kept::{self, Kept, Tested};
 use super::pipeline::{Phases, Stop};
 use super::suite::{self, TestResult};
 use crate::console::Console;
@@ -30,8 +34,16 @@ pub(super) struct Stages<'run> {
     engine: &'run dyn Engine,
     lock: &'run AppLock,
     console: &'run mut Console,
-    secrets: Vec<String>,
+    /// The values of the app's secrets, by name.
+    secrets: BTreeMap<String, String>,
     archive: Option<Archive>,
+    outcomes: BTreeMap<Tier, Outcome>,
+    /// What the app begins with.
+    kept: Option<&'run Kept>,
+    /// Whether the backup is to outlive the app.
+    keeps: bool,
+    /// The backup that is to, and when it was made.
+    saved: Option<(BTreeMap<String, PathBuf>, Timestamp)>,
 }
 
 impl<'run> Stages<'run> {
@@ -43,12 +55,35 @@ impl<'run> Stages<'run> {
         lock: &'run AppLock,
         console: &'run mut Console,
     ) -> Self {
-        Self { plan, job, app, engine, lock, console, secrets: Vec::new(), archive: None }
+        let (secrets, outcomes) = (BTreeMap::new(), BTreeMap::new());
+        let (archive, kept, saved) = (None, None, None);
+        Self { plan, job, app, engine, lock, console, secrets, archive, outcomes, kept, keeps: false, saved }
+    }
+
+    /// The app begins with these data.
+    pub(super) const fn begin_with(&mut self, kept: Option<&'run Kept>) {
+        self.kept = kept;
+    }
+
+    /// The backup is to be one that can outlive the app.
+    pub(super) const fn save_for_keeping(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// Hands the tested backup on.
+    pub(super) fn hand_on(&mut self, source: &Source) {
+        let tested = Tested { outcomes: &self.outcomes, secrets: &self.secrets, saved: self.saved.as_ref() };
+        kept::hand_on(self.plan, self.job, self.lock, self.app, source, &tested, self.console);
+    }
+
+    /// Where the run speaks.
+    pub(super) const fn console(&mut self) -> &mut Console {
+        self.console
     }
 
     /// The values of the app's secrets.
     pub(super) fn secrets(&self) -> Vec<String> {
-        self.secrets.clone()
+        self.secrets.values().cloned().collect()
     }
 
     /// Goes through all tiers in order.
@@ -69,6 +104,10 @@ impl<'run> Stages<'run> {
         match &base {
             Ok(from) => {
                 self.tier(phases, Tier::Upgrade, Some(Rung::Upgrade), &mut |stages| stages.upgrade(source, from))?;
+            }
+            // Nothing of the recipe: there could have been kept data.
+            Err(why) if self.job.quick && self.asked(Tier::Upgrade) => {
+                self.skip(Tier::Upgrade, Outcome::unverified(format!("the run began cold: {why}")));
             }
             Err(why) if self.asked(Tier::Upgrade) => self.skip(Tier::Upgrade, Outcome::skip(why.clone())),
             Err(_) => self.skip(Tier::Upgrade, Outcome::unverified("not asked for")),
@@ -117,6 +156,7 @@ impl<'run> Stages<'run> {
 
     fn skip(&mut self, tier: Tier, outcome: Outcome) {
         self.console.say(&format!("-- {tier}: {} ({})", outcome.word(), outcome.reason()));
+        self.outcomes.insert(tier, outcome.clone());
         report(self.app.dir, Event::Stage { tier, outcome, milliseconds: 0 });
     }
 
@@ -166,6 +206,7 @@ impl<'run> Stages<'run> {
             }
             other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.headline())),
         }
+        self.outcomes.insert(tier, outcome.clone());
         report(self.app.dir, Event::Stage { tier, outcome: outcome.clone(), milliseconds });
         Ok(outcome)
     }
@@ -217,6 +258,10 @@ impl<'run> Stages<'run> {
 
     fn run_tests(&mut self, tier: Tier) -> Result<Vec<TestResult>, Stop> {
         let mut results = Vec::new();
+        if tier == Tier::Install && self.kept.is_some() && !self.app.folder.tests(tier).is_empty() {
+            self.console.say("   the install tests are for a fresh app: not run on kept data");
+            return Ok(results);
+        }
         for test in self.app.folder.tests(tier) {
             self.step(&format!("test {}", test.name));
             let log = self.log_file(&test.name)?;

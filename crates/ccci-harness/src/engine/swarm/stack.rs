@@ -89,6 +89,24 @@ impl Stack {
         }
     }
 
+    /// The volumes that a deploy of it will make.
+    pub(super) fn volumes(&self, stack: &str) -> Vec<Volume> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let own = |key: &str, value: &Value| Volume {
+            name: value.get("name").and_then(Value::as_str).map_or_else(|| format!("{stack}_{key}"), str::to_owned),
+            driver: value.get("driver").and_then(Value::as_str).map(str::to_owned),
+            options: value
+                .get("driver_opts")
+                .and_then(Value::as_object)
+                .map(|options| options.iter().map(|(key, value)| (key.clone(), text(value))).collect())
+                .unwrap_or_default(),
+        };
+        let all = self.0.get("volumes").and_then(Value::as_object).into_iter().flatten();
+        all.filter(|(_, value)| value.get("external").is_none_or(|external| external == &json!(false)))
+            .map(|(key, value)| own(key, value))
+            .collect()
+    }
+
     /// What a deploy of it will make.
     pub(super) fn objects(&self, stack: &str) -> Vec<Object> {
         let mut objects: Vec<Object> =
@@ -149,6 +167,20 @@ fn double_dollars(value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// A volume that a stack asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Volume {
+    /// What Docker calls it.
+    pub(super) name: String,
+    pub(super) driver: Option<String>,
+    pub(super) options: BTreeMap<String, String>,
+}
+
+/// What a volume of a stack is called in a stack of any name.
+pub(super) fn of_any<'name>(volume: &'name str, stack: &str) -> &'name str {
+    volume.strip_prefix(stack).and_then(|rest| rest.strip_prefix('_')).unwrap_or(volume)
 }
 
 /// A secret to generate.
@@ -230,6 +262,21 @@ mod tests {
         assert_eq!(found[0], secret("db_password", "v1", 20));
         assert_eq!(found[1], secret("key", "v2", 32));
         assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn a_volume_is_asked_for_as_the_recipe_wants_it_and_known_in_any_stack() {
+        let stack = Stack(json!({"volumes": {
+            "data": null,
+            "host": {"driver": "local", "driver_opts": {"type": "tmpfs", "size": 4}},
+            "named": {"name": "s_other"},
+            "theirs": {"external": true},
+        }}));
+        let volumes = stack.volumes("s");
+        let names: Vec<_> = volumes.iter().map(|volume| (volume.name.as_str(), of_any(&volume.name, "s"))).collect();
+        assert_eq!(names, [("s_data", "data"), ("s_host", "host"), ("s_other", "other")]);
+        assert_eq!(volumes[1].options["size"], "4");
+        assert_eq!(of_any("sx_data", "s"), "sx_data", "a neighbour's");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! written where the daemon keeps it, which needs the daemon on this host and its owner's rights.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use ccci_core::docker::events::Event;
 use ccci_core::lifetime::clock::Deadline;
 use jiff::Timestamp;
 
+use super::stack::Volume as Wanted;
 use crate::engine::{Archive, EngineError, tarball};
 
 /// How long the services may take to stop for a restore.
@@ -40,6 +41,22 @@ pub(super) fn save(docker: &Docker, stack: &str, dir: &Path) -> Result<Archive, 
         files.insert(volume.name, file);
     }
     Ok(Archive::Files(files))
+}
+
+/// Makes a volume as the stack would, and fills it.
+///
+/// # Errors
+/// [`EngineError`].
+pub(super) fn fill(docker: &Docker, stack: &str, wanted: &Wanted, archive: &File) -> Result<(), EngineError> {
+    let driver = wanted.driver.iter().flat_map(|driver| ["--driver".to_owned(), driver.clone()]);
+    let options = wanted.options.iter().flat_map(|(key, value)| ["--opt".to_owned(), format!("{key}={value}")]);
+    let label = ["--label".to_owned(), format!("{STACK_LABEL}={stack}")];
+    let job = docker.job(["volume", "create"]).args(label).args(driver).args(options).args([&wanted.name]);
+    let made = job.timeout(Duration::from_secs(60)).run_ok(&mut |_| {});
+    made.map_err(|error| EngineError::Host(error.to_string()))?;
+    let volume = of(docker, stack)?.into_iter().find(|volume| volume.name == wanted.name);
+    let volume = volume.ok_or_else(|| EngineError::Host(format!("Docker does not have volume {}", wanted.name)))?;
+    tarball::unpack_open(archive, Path::new(&volume.mountpoint)).map_err(|error| failed("fill", &volume, &error))
 }
 
 /// Stops the services, puts the volumes back, starts the services again.

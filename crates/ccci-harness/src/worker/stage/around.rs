@@ -50,6 +50,9 @@ impl Stages<'_> {
         }
         env.insert("ABRA_DIR".to_owned(), self.app.dir.join("abra").display().to_string());
         env.insert("CCCI_RECIPE".to_owned(), self.job.recipe.clone());
+        if let Some(kept) = self.kept {
+            env.insert("CCCI_KEPT_DOMAIN".to_owned(), kept.domain.clone());
+        }
         if let Some(target) = self.engine.target(self.app) {
             env.insert("CCCI_BASE_URL".to_owned(), target.base_url());
         }

@@ -1,6 +1,10 @@
 //! What each tier does, besides the recipe's own tests.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+
+use ccci_core::weaken::{self, Protection};
+use jiff::Timestamp;
 
 use super::super::suite::TestResult;
 use super::{Stages, count_deploy};
@@ -18,22 +22,31 @@ impl Stages<'_> {
         source.checkout(release).map_err(|error| EngineError::Host(error.to_string()))?;
         let made = self.engine("create", |engine, say| engine.create(lock, app, release, say))?;
         self.secrets.extend(made);
-        for secret in &self.secrets {
+        for secret in self.secrets.values() {
             self.console.learn(secret);
         }
         self.hook("pre_install")?;
         self.console.say(&format!("   deploying {} (commit {:.12})", release.version, release.commit));
         count_deploy(app)?;
         let head = *release == source.head;
+        let data = self.kept.filter(|_| weaken::on(Protection::KeptData)).map(|kept| &kept.volumes);
         let deployment = Deployment {
             release,
             role: if head { Role::Head } else { Role::Base },
             overlay: if head { app.folder.overlay() } else { app.folder.previous_overlay() },
             env: BTreeMap::new(),
+            data,
         };
         self.engine("deploy", |engine, say| engine.deploy(lock, app, &deployment, say))?;
+        // An app may have written its own domain down: before it can be well, it must be told of the new one.
+        if self.kept.is_some() {
+            self.hook("kept_data")?;
+        }
         let mut tests = self.assert_up(Tier::Install)?;
-        self.hook("install_steps")?;
+        // What it did is in the kept data.
+        if self.kept.is_none() {
+            self.hook("install_steps")?;
+        }
         tests.extend(self.assert_commit(Tier::Install, release, None)?);
         Ok(tests)
     }
@@ -52,6 +65,7 @@ impl Stages<'_> {
             role: Role::Head,
             overlay: app.folder.overlay(),
             env: app.folder.toml.upgrade.env.clone(),
+            data: None,
         };
         self.engine("upgrade", |engine, say| engine.deploy(lock, app, &deployment, say))?;
         let mut tests = self.assert_up(Tier::Upgrade)?;
@@ -78,6 +92,7 @@ impl Stages<'_> {
                     if let Some(Archive::Files(files)) = &made {
                         tests.push(self.assert_readable(files)?);
                     }
+                    self.save_aside(made.as_ref(), &dir);
                     self.archive = made;
                     return Ok(tests);
                 }
@@ -90,6 +105,15 @@ impl Stages<'_> {
             self.console.say(&format!("   the backup did not verify, trying again ({attempt} of {BACKUP_TRIES})"));
         }
         Ok(Vec::new())
+    }
+
+    /// Takes note of what a backup consists of, where it may be kept. What goes wrong is no verdict on it.
+    fn save_aside(&mut self, made: Option<&Archive>, dir: &Path) {
+        let Some(archive) = made.filter(|_| self.keeps) else { return };
+        match self.engine.portable(self.lock, self.app, archive, dir) {
+            Ok(files) => self.saved = Some((files, Timestamp::now())),
+            Err(error) => self.console.say(&format!("!! kept: the volumes could not be saved: {error}")),
+        }
     }
 
     pub(super) fn restore(&mut self) -> Result<Vec<TestResult>, EngineError> {
