@@ -226,10 +226,12 @@ fn the_recipe_lint_by_hand_reads_the_same_table() {
 fn no_variable_for_the_upgrade_makes_a_test_app_ask_for_a_certificate() {
     let host = Host::new();
     let folder =
-        host.folder("hello").service("probe", "echo \"<$LETS_ENCRYPT_ENV>\" >>\"$TMPDIR/asked\"; exec sleep 1000");
-    let _folder = folder.also("[upgrade.env]\nLETS_ENCRYPT_ENV = \"production\"");
+        host.folder("hello").service("probe", "echo \"<$LETS_ENCRYPT_ENV>$SELF\" >>\"$TMPDIR/asked\"; exec sleep 1000");
+    let _folder = folder.also("[upgrade.env]\nLETS_ENCRYPT_ENV = \"production\"\nSELF = \"{stack}\"");
     host.run().args(["--stages", "install,upgrade"]).end().expect_clean(0);
-    assert_eq!(fs::read_to_string(host.path("tmp/asked")).unwrap(), "<>\n<>\n", "at the install and at the upgrade");
+    let upgraded = format!("<>{}", host.domain().stack_name());
+    let asked = fs::read_to_string(host.path("tmp/asked")).unwrap();
+    assert_eq!(asked.lines().collect::<Vec<_>>(), ["<>", &upgraded], "at the install and at the upgrade");
 }
 
 #[test]

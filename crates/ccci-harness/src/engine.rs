@@ -79,6 +79,8 @@ pub(crate) struct App<'run> {
     pub(crate) tree: PathBuf,
     /// Variables for its env file.
     pub(crate) env: BTreeMap<String, String>,
+    /// Variables for its upgrade alone.
+    pub(crate) upgrade_env: BTreeMap<String, String>,
     /// The file of the run's directory in which stands what will be made of it.
     pub(crate) record: String,
     /// The values that its secrets must have, as its data are older than it; the others are generated.

@@ -96,6 +96,7 @@ impl Provider<'_> {
             dir: self.dir,
             tree,
             env,
+            upgrade_env: BTreeMap::new(),
             record: record.planned(),
             secrets: BTreeMap::new(),
         };

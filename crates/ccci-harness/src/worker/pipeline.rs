@@ -110,10 +110,12 @@ fn through(
         provided.inspect_err(|_| search_for_secrets(dir, &up.secrets))?;
     }
     let own = folder.toml.env.clone().into_iter().chain(job.extra_env.clone()).collect();
-    let env = shape::fill(&own, domain.as_str(), &up.domains).map_err(Stop::Usage)?;
+    let fill = |vars| shape::fill(vars, domain.as_str(), &up.domains).map_err(Stop::Usage);
+    let (env, upgrade_env) = (fill(&own)?, fill(&folder.toml.upgrade.env)?);
     let record = file::PLANNED.to_owned();
     let secrets = kept.as_ref().map(|kept| kept.secrets.clone()).unwrap_or_default();
-    let app = App { domain, folder: &folder, dir, tree: source.tree().to_owned(), env, record, secrets };
+    let tree = source.tree().to_owned();
+    let app = App { domain, folder: &folder, dir, tree, env, upgrade_env, record, secrets };
     let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
     stages.begin_with(kept.as_ref());
     stages.save_for_keeping(kept::is_of_a_release(job, &source));

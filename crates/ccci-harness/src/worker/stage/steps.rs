@@ -64,7 +64,7 @@ impl Stages<'_> {
             release: &source.head,
             role: Role::Head,
             overlay: app.folder.overlay(),
-            env: app.folder.toml.upgrade.env.clone(),
+            env: app.upgrade_env.clone(),
             data: None,
         };
         self.engine("upgrade", |engine, say| engine.deploy(lock, app, &deployment, say))?;
