@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ccci_core::process::Job;
 use ccci_tests::binaries;
 use ccci_tests::host::{self, Host, until};
 use ccci_tests::moment::{self, Moment};
@@ -17,6 +18,24 @@ const BROKEN: &str = "echo it is broken; exit 3";
 /// What a page must not take for its own.
 const HOSTILE: &str = "custom/<img src=x onerror=alert(1)> & \"'.sh";
 
+/// What bash offers for a command line whose last word is being written, with the completions that `program` writes.
+fn offered(program: &str, words: &[&str]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let generated = Job::new(binaries::program(program)).args(["generate", "completions"]).args([dir.path()]);
+    generated.run_ok(&mut |_| {}).unwrap();
+    let script = r#"source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        function=$(complete -p "$1"); function=${function##*-F }; "${function%% *}" "$1" "${@: -1}" "${@: -2:1}"
+        printf '%s\n' "${COMPREPLY[@]}""#;
+    let asked = Job::new("bash")
+        .args(["--norc", "-c", script, "bash"])
+        .args([dir.path().join(format!("{program}.bash"))])
+        .args([&[program], words].concat())
+        .capture()
+        .run_ok(&mut |_| {})
+        .unwrap();
+    String::from_utf8(asked.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
 /// A shipped schema.
 fn schema(name: &str) -> jsonschema::Validator {
     let text = fs::read(binaries::workspace().join("docs").join(name)).unwrap();
@@ -28,6 +47,16 @@ fn expect_valid(schema: &jsonschema::Validator, value: &Value) {
     let wrong: Vec<String> =
         schema.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(wrong.is_empty(), "{}\nin {value:#}", wrong.join("\n"));
+}
+
+#[test]
+fn a_shell_completes_commands_their_options_and_the_values_of_those() {
+    assert_eq!(offered("cc-ci-run", &["st"]), ["status"]);
+    assert_eq!(offered("cc-ci-run", &["status", "--w"]), ["--watch"]);
+    assert_eq!(offered("cc-ci-run", &["run", "--on-conflict", ""]), ["wait", "fail", "supersede"]);
+    assert_eq!(offered("cc-ci-run", &["selftest", "runner", "--lim"]), ["--limit"]);
+    assert_eq!(offered("cc-ci-janitor", &["sweep", "--dry"]), ["--dry-run"]);
+    assert_eq!(offered("cc-ci-run", &["work"]), [""], "nobody is to start a part of a run");
 }
 
 #[test]
