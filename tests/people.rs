@@ -79,6 +79,11 @@ fn every_result_is_as_the_schema_says_and_a_wrong_one_is_not() {
     let cancelled = step.end().expect_clean(143).results();
     expect_valid(&schema, &cancelled);
     assert_eq!(cancelled["cause"]["cause"], "operator");
+    let reason = cancelled["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("SIGTERM from pid ") && reason.ends_with(", in install: hook install_steps"),
+        "{reason}"
+    );
 
     moment::leave_orphan(&host);
     let _folder = host.folder("hello");

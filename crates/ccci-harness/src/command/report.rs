@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,13 +21,14 @@ use serde::Serialize;
 use crate::cli::Report;
 use crate::console::count;
 use crate::history::{self, Past};
-use crate::page::{badge, overview, recipe, run};
+use crate::page::run::{self, Files};
+use crate::page::{badge, overview, recipe};
 use crate::results::Results;
 
 /// Says that a folder is a site of ours, which may be replaced.
 const MARK: &str = ".cc-ci-site";
 /// What of a run's directory is published as it is.
-const COPIED: [&str; 4] = [file::RESULTS, file::LOG, "junit.xml", "badge.svg"];
+const COPIED: [&str; 5] = [file::RESULTS, file::LOG, "junit.xml", "badge.svg", file::SCREENSHOT];
 
 /// What was written.
 #[derive(Debug, Serialize)]
@@ -65,6 +66,12 @@ pub(crate) fn main(report: &Report, config: Option<&Path>) -> anyhow::Result<Exi
         let index = written.site.join("index.html");
         let (recipes, runs) = (count(written.recipes, "recipe"), count(written.runs, "run"));
         super::say(&format!("{}: {recipes}, {runs}", index.display()))?;
+    }
+    if written.runs == 0 {
+        // Right before the first run, and wrong where somebody misspelt a place.
+        let dir = places.runs_dir.display();
+        let _unseen =
+            writeln!(io::stderr(), "no run has ended in {dir}; CCCI_RUNS_DIR or `runs_dir` names another place");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -127,7 +134,7 @@ fn write_run(site: &Path, past: &Past) -> io::Result<()> {
     fs::create_dir_all(&dir)?;
     // A secret of the app was found in the run's files: nobody knows in which of them it stands by now.
     let leaked = results.flags.no_secret_leak == Some(false);
-    let logs = if leaked { Vec::new() } else { run::logs(&past.dir)? };
+    let files = if leaked { Files::default() } else { Files::of(&past.dir)? };
     for name in COPIED.iter().filter(|name| !leaked || **name == "badge.svg") {
         match fs::read(past.dir.join(name)) {
             Ok(bytes) => fs::write(dir.join(name), bytes)?,
@@ -137,7 +144,7 @@ fn write_run(site: &Path, past: &Past) -> io::Result<()> {
     }
     let recipe = format!("../../recipes/{}/index.html", results.recipe);
     let trail = [("../../index.html", "All recipes"), (recipe.as_str(), results.recipe.as_str())];
-    fs::write(dir.join("index.html"), run::page(results, &logs, &trail))
+    fs::write(dir.join("index.html"), run::page(results, &files, &trail))
 }
 
 fn put_in_place(fresh: tempfile::TempDir, site: &Path) -> anyhow::Result<()> {

@@ -115,7 +115,10 @@ impl Status {
     pub(super) fn of(host: &Host) -> anyhow::Result<Self> {
         let lock_dir = host.places.lock_dir.clone();
         let runs = Runs::read(&host.places.runs_dir);
-        let failed = |source| LockError::Os { doing: "list the directory of", path: lock_dir.clone(), source };
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => LockError::NoDirectory { dir: lock_dir.clone() },
+            _ => LockError::Os { doing: "list the directory of", path: lock_dir.clone(), source },
+        };
         let (mut locks, mut slots) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&lock_dir).map_err(failed)? {
             let path = entry?.path();
