@@ -48,18 +48,7 @@ pub(crate) fn main(report: &Report, config: Option<&Path>) -> anyhow::Result<Exi
     // A link to a site stays a link.
     let site = site.canonicalize().unwrap_or(site);
     expect_ours(&site).map_err(|error| error.context(super::Usage))?;
-    let runs = history::runs(&places.runs_dir).with_context(|| format!("cannot list {}", places.runs_dir.display()))?;
-    let runs: Vec<Past> = runs.filter(is_named_well).collect();
-    let parent = site.parent().context("the root of the file system cannot be a site")?;
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    let fresh = tempfile::Builder::new()
-        .prefix(".cc-ci-site-")
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir_in(parent)
-        .with_context(|| format!("cannot make a folder in {}", parent.display()))?;
-    let recipes = write(fresh.path(), &runs).with_context(|| format!("cannot write {}", fresh.path().display()))?;
-    put_in_place(fresh, &site)?;
-    let written = Written { site, recipes, runs: runs.len() };
+    let written = make(&places, site).map_err(|error| error.context(super::Unable))?;
     if report.output.json {
         super::print_json(&written)?;
     } else {
@@ -74,6 +63,22 @@ pub(crate) fn main(report: &Report, config: Option<&Path>) -> anyhow::Result<Exi
             writeln!(io::stderr(), "no run has ended in {dir}; CCCI_RUNS_DIR or `runs_dir` names another place");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes it beside the old one, and exchanges the two.
+fn make(places: &Places, site: PathBuf) -> anyhow::Result<Written> {
+    let runs = history::runs(&places.runs_dir).with_context(|| format!("cannot list {}", places.runs_dir.display()))?;
+    let runs: Vec<Past> = runs.filter(is_named_well).collect();
+    let parent = site.parent().context("the root of the file system cannot be a site")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let fresh = tempfile::Builder::new()
+        .prefix(".cc-ci-site-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot make a folder beside {}", site.display()))?;
+    let recipes = write(fresh.path(), &runs).with_context(|| format!("cannot write {}", fresh.path().display()))?;
+    put_in_place(fresh, &site)?;
+    Ok(Written { site, recipes, runs: runs.len() })
 }
 
 /// What stands there is replaced as a whole, so it must be a site of ours, or nothing.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ccci_core::config::duration::brief;
+use ccci_core::rundir::file;
 use jiff::Timestamp;
 
 use super::look::{Leftover, Lock, Run, Slots, Status, Waiter};
@@ -61,6 +62,14 @@ fn held(lock: &Lock, now: Timestamp, paint: Paint) -> Vec<String> {
         ));
     }
     lines.push(hold(lock, pid, now, paint));
+    if let Some(run) = &lock.run {
+        let log = run.dir.join(file::LOG);
+        // A guard's output is where it was called, and a run that has just begun has said nothing.
+        let log = Some(log.display().to_string()).filter(|_| run.git_ref.is_some() && log.exists());
+        lines.extend(
+            [log, run.link.clone()].into_iter().flatten().map(|line| paint.with(QUIET, &format!("  {}", plain(&line)))),
+        );
+    }
     lines.extend(lock.waiters.iter().enumerate().map(|(place, waiter)| waits(place + 1, waiter, now, paint)));
     lines
 }
