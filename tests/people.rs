@@ -207,14 +207,21 @@ const ON_A_TERMINAL: &str = "cat >on-a-terminal.sh <<'END'\nexport CCCI_PARENT_P
 fn a_log_has_times_and_a_terminal_a_live_line() {
     let host = Host::new();
     let held = Moment::Install.prepare(&host);
+    // Long enough for an expectation to be worth saying.
+    let settings = host.path("tests/hello/recipe.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("monitor = \"0s\"", "monitor = \"1s\"")).unwrap();
     let step = held.launch(&host).script(ON_A_TERMINAL).untold().start();
     held.reached(&step);
     until("the live line tells of the test", || step.out().contains("\r\x1b[K▸ install ").then_some(()));
     until("it names the test", || step.out().contains(" · test test_install.sh").then_some(()));
     held.open();
     let ended = step.end().expect_clean(0);
-    assert!(ended.out().contains("\x1b[K-- install: pass ("), "{}", ended.out());
+    assert!(ended.out().contains("\x1b[K\x1b[32m-- install: pass ("), "{}", ended.out());
     assert!(!ended.log().contains('\x1b'), "the log is for files");
+    held.open();
+    let plain = held.launch(&host).script(ON_A_TERMINAL).untold().env("NO_COLOR", "1").end().expect_clean(0);
+    assert!(plain.out().contains("\x1b[K-- install: pass ("), "{}", plain.out());
 
     let step = held.start(&host);
     held.open();
@@ -362,7 +369,7 @@ fn a_site_is_replaced_as_a_whole_or_not_at_all() {
     fs::remove_file(&log).unwrap();
     fs::create_dir(&log).unwrap();
     let before = files(&site);
-    let failed = report(&host, &site).expect(1);
+    let failed = report(&host, &site).expect(69);
     assert!(failed.err().contains("cannot write"), "{}", failed.err());
     assert_eq!(files(&site), before);
     let beside: Vec<String> =
