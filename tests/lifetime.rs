@@ -145,6 +145,7 @@ fn the_deadline_ends_a_run_with_142() {
     assert!(ended.log().contains("== run exceeded 1s hard deadline — tearing down =="), "{}", ended.log());
     assert_eq!(ended.results()["verdict"], "deadline");
     assert_eq!(ended.results()["cause"]["cause"], "deadline");
+    assert!(ended.results()["reason"].as_str().unwrap().starts_with("the deadline passed, in "), "{}", ended.log());
 }
 
 #[test]

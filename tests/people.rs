@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ccci_core::process::Job;
+use ccci_tests::binaries;
 use ccci_tests::host::{self, Host, until};
 use ccci_tests::moment::{self, Moment};
 use ccci_tests::schema::{expect_valid, schema};
@@ -16,6 +18,34 @@ const BROKEN: &str = "echo it is broken; exit 3";
 
 /// What a page must not take for its own.
 const HOSTILE: &str = "custom/<img src=x onerror=alert(1)> & \"'.sh";
+
+/// What bash offers for a command line whose last word is being written, with the completions that `program` writes.
+fn offered(program: &str, words: &[&str]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let generated = Job::new(binaries::program(program)).args(["generate", "completions"]).args([dir.path()]);
+    generated.run_ok(&mut |_| {}).unwrap();
+    let script = r#"source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        function=$(complete -p "$1"); function=${function##*-F }; "${function%% *}" "$1" "${@: -1}" "${@: -2:1}"
+        printf '%s\n' "${COMPREPLY[@]}""#;
+    let asked = Job::new("bash")
+        .args(["--norc", "-c", script, "bash"])
+        .args([dir.path().join(format!("{program}.bash"))])
+        .args([&[program], words].concat())
+        .capture()
+        .run_ok(&mut |_| {})
+        .unwrap();
+    String::from_utf8(asked.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_completes_commands_their_options_and_the_values_of_those() {
+    assert_eq!(offered("cc-ci-run", &["st"]), ["status"]);
+    assert_eq!(offered("cc-ci-run", &["status", "--w"]), ["--watch"]);
+    assert_eq!(offered("cc-ci-run", &["run", "--on-conflict", ""]), ["wait", "fail", "supersede"]);
+    assert_eq!(offered("cc-ci-run", &["selftest", "runner", "--lim"]), ["--limit"]);
+    assert_eq!(offered("cc-ci-janitor", &["sweep", "--dry"]), ["--dry-run"]);
+    assert_eq!(offered("cc-ci-run", &["work"]), [""], "nobody is to start a part of a run");
+}
 
 #[test]
 fn every_result_is_as_the_schema_says_and_a_wrong_one_is_not() {
@@ -37,6 +67,11 @@ fn every_result_is_as_the_schema_says_and_a_wrong_one_is_not() {
     let cancelled = step.end().expect_clean(143).results();
     expect_valid(&schema, &cancelled);
     assert_eq!(cancelled["cause"]["cause"], "operator");
+    let reason = cancelled["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("SIGTERM from pid ") && reason.ends_with(", in install: hook install_steps"),
+        "{reason}"
+    );
 
     moment::leave_orphan(&host);
     let _folder = host.folder("hello");
@@ -81,12 +116,18 @@ fn the_status_is_as_its_schema_says_whoever_holds_waits_or_is_gone() {
     let status = || host.command(&["cc-ci-run", "status", "--json"]).end().expect(0).json();
     expect_valid(&schema, &status());
     let held = Moment::InstallSteps.prepare(&host);
-    let first = held.start(&host);
+    let build = "https://drone.example.org/coop/cc-ci/341";
+    let first = held.launch(&host).env("DRONE_BUILD_LINK", build).start();
+    held.reached(&first);
     let second = host.run().start();
     second.waits_for(&host.app_lock());
     let busy = status();
     expect_valid(&schema, &busy);
     assert_eq!(busy["slots"], json!({"total": 3, "taken": 1, "runs": [first.id()]}));
+    assert_eq!(busy["locks"][0]["run"]["link"], build);
+    let human = host.command(&["cc-ci-run", "status"]).end().expect(0).out();
+    let log = first.run_dir().join("run.log");
+    assert!(human.contains(&format!("  {}\n  {build}\n", log.display())), "{human}");
     second.signal_keeper(Signal::SIGTERM);
     second.end().expect(143);
     first.signal_keeper(Signal::SIGTERM);
@@ -154,14 +195,21 @@ const ON_A_TERMINAL: &str = "cat >on-a-terminal.sh <<'END'\nexport CCCI_PARENT_P
 fn a_log_has_times_and_a_terminal_a_live_line() {
     let host = Host::new();
     let held = Moment::Install.prepare(&host);
+    // Long enough for an expectation to be worth saying.
+    let settings = host.path("tests/hello/recipe.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("monitor = \"0s\"", "monitor = \"1s\"")).unwrap();
     let step = held.launch(&host).script(ON_A_TERMINAL).untold().start();
     held.reached(&step);
     until("the live line tells of the test", || step.out().contains("\r\x1b[K▸ install ").then_some(()));
     until("it names the test", || step.out().contains(" · test test_install.sh").then_some(()));
     held.open();
     let ended = step.end().expect_clean(0);
-    assert!(ended.out().contains("\x1b[K-- install: pass ("), "{}", ended.out());
+    assert!(ended.out().contains("\x1b[K\x1b[32m-- install: pass ("), "{}", ended.out());
     assert!(!ended.log().contains('\x1b'), "the log is for files");
+    held.open();
+    let plain = held.launch(&host).script(ON_A_TERMINAL).untold().env("NO_COLOR", "1").end().expect_clean(0);
+    assert!(plain.out().contains("\x1b[K-- install: pass ("), "{}", plain.out());
 
     let step = held.start(&host);
     held.open();
@@ -309,7 +357,7 @@ fn a_site_is_replaced_as_a_whole_or_not_at_all() {
     fs::remove_file(&log).unwrap();
     fs::create_dir(&log).unwrap();
     let before = files(&site);
-    let failed = report(&host, &site).expect(1);
+    let failed = report(&host, &site).expect(69);
     assert!(failed.err().contains("cannot write"), "{}", failed.err());
     assert_eq!(files(&site), before);
     let beside: Vec<String> =

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use ccci_core::process::Job;
+use ccci_tests::forge::Forge;
 use ccci_tests::host::{self, Host};
 use ccci_tests::moment::{Moment, slow_git};
 use nix::sys::signal::Signal;
@@ -184,6 +185,28 @@ fn the_env_file_lands_in_the_canonical_place_through_the_servers_link() {
 }
 
 #[test]
+fn a_test_folder_that_is_not_where_it_should_be_is_no_reason_to_test_less() {
+    let host = Host::new();
+    let typo = host.run().args(["--tests-dir", "/no/such/folder"]).end().expect_clean(2);
+    assert!(
+        typo.err().contains("'/no/such/folder' for '--tests-dir <DIR>': there is no such folder"),
+        "{}",
+        typo.err()
+    );
+    fs::remove_dir_all(host.path("tests/hello")).unwrap();
+    let bare = host.run().end().expect_clean(2);
+    let folder = host.path("tests/hello").display().to_string();
+    assert!(bare.log().contains(&format!("== no test folder {folder}: the generic tests alone ==")), "{}", bare.log());
+    assert!(bare.log().contains("[local.services.<name>]"), "{}", bare.log());
+
+    let _folder = host.folder("hello");
+    let check = |path: &str| host.command(&["cc-ci-run", "config", "check", host.path(path).to_str().unwrap()]).end();
+    check("tests/hello").expect(0);
+    let above = check("tests").expect(2);
+    assert!(above.err().contains(&format!("name one, such as {folder}")), "{}", above.err());
+}
+
+#[test]
 fn an_unknown_recipe_is_named() {
     let host = Host::new();
     let gone = host.path("recipes/nowhere").display().to_string();
@@ -195,6 +218,16 @@ fn an_unknown_recipe_is_named() {
         no_repository.log().contains(&format!("there is no recipe repository at {gone}")),
         "{}",
         no_repository.log()
+    );
+    // A forge asks whoever has no account for one, as much for what is not there as for what is private.
+    let forge = Forge::new();
+    let hidden = format!("{}/coop/nowhere.git", forge.url());
+    let typo = host.run_of("nowhere").env("SRC", &hidden).end().expect_clean(2);
+    assert_eq!(typo.log().matches("trying again").count(), 0, "{}", typo.log());
+    let reason = typo.results()["reason"].as_str().unwrap().to_owned();
+    assert!(
+        reason.starts_with(&format!("there is no recipe repository at {hidden} that everybody may read")),
+        "{reason}"
     );
     let bad_name = host.run_of("../x").env("SRC", &gone).end().expect_clean(2);
     assert!(bad_name.err().contains("recipe name `../x` is not valid"), "{}", bad_name.err());

@@ -5,7 +5,11 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-cargo build --quiet --manifest-path "$root/Cargo.toml" --package ccci-harness --package hello-app
+echo "building, which takes some minutes the first time" >&2
+quiet=(--quiet)
+# Whoever sits in front of it sees how far it is.
+[[ -t 2 ]] && quiet=()
+cargo build "${quiet[@]}" --manifest-path "$root/Cargo.toml" --package ccci-harness --package hello-app
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rm -rf "$target/try"

@@ -5,7 +5,7 @@
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
 //! ([`rundir`]), what is kept of a recipe's data ([`snapshot`]), what would not go ([`memory`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what
 //! exists of an app
-//! ([`substrate`]) and how it is taken away ([`teardown`]).
+//! ([`substrate`]), how it is taken away ([`teardown`]) and how an error reads ([`reason`]).
 //!
 //! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, `abra → process`, and
 //! `name` imports nothing.
@@ -18,6 +18,7 @@ pub mod lock;
 pub mod memory;
 pub mod name;
 pub mod process;
+pub mod reason;
 pub mod redact;
 pub mod rundir;
 pub mod snapshot;

@@ -57,7 +57,7 @@ pub enum LockError {
         path: PathBuf,
     },
     /// Any other answer of the kernel.
-    #[error("cannot {doing} lock file {path}: {source}")]
+    #[error("cannot {doing} lock file {path}: {source}{}", hint(source))]
     Os {
         /// What was tried.
         doing: &'static str,
@@ -66,6 +66,13 @@ pub enum LockError {
         /// The answer.
         source: io::Error,
     },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; is this the right user, and CCCI_APP_LOCK_DIR the right place?",
+        _ => "",
+    }
 }
 
 /// Where a lock file is, and what it is for.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ccci_core::config::{Places, Settings};
 use ccci_core::docker::host::{Addresses, Disk, Host, disk};
 use ccci_core::docker::{Docker, Endpoint};
-use ccci_core::process::Job;
+use ccci_core::process::{Job, find_program};
 use serde::Serialize;
 
 use crate::forge::api::Api;
@@ -137,6 +137,9 @@ fn kernel() -> Finding {
 }
 
 fn tool(name: &str, args: &[&str], remedy: &str, missing: Level) -> Finding {
+    if find_program(name).is_none() {
+        return Finding { level: missing, ..warn(name, "none on this host", remedy) };
+    }
     let mut first = String::new();
     let job = Job::new(name).args(args).timeout(Duration::from_secs(20));
     let done = job.run_ok(&mut |line| {

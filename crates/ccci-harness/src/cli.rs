@@ -30,9 +30,9 @@ Examples:
   cc-ci-run status
   cc-ci-run status --watch
   cc-ci-run status --json | jq -r '.leftovers[].domain'
-  cc-ci-run status --watch --json | jq -c '[.locks[] | {name, phase: .progress.phase}]'
+  cc-ci-run status --watch --json | jq -c '[.locks[].progress.phase]'
 
-Takes no lock and asks no run: the kernel says who holds and who waits. Exits 69 where something could
+Takes no lock and asks no run: the kernel says who holds and who waits. Exits 69 where something could \
 not be looked at, so that \"could not look\" is never taken for \"nothing is left\".";
 
 const REPORT_EXAMPLES: &str = "\
@@ -40,15 +40,15 @@ Examples:
   cc-ci-run report --site /var/www/ci
   cc-ci-run report --site ./site && xdg-open ./site/index.html
 
-A page for the host, one for each recipe with its badge, one for each run with timeline, tests, receipt
-and logs. No script and no build step; it works from a folder. The folder is replaced as a whole, in one
+A page for the host, one for each recipe with its badge, one for each run with timeline, tests, receipt \
+and logs. No script and no build step; it works from a folder. The folder is replaced as a whole, in one \
 step. The logs of a run in whose files a secret was found are left out.";
 
 const EXEC_EXAMPLES: &str = "\
 Example, in hooks/pre_backup:
-  cc-ci-run exec --service db -- pg_dump --file /var/lib/postgresql/data/dump.sql app
+  cc-ci-run exec --service db -- pg_dump --file /backup/dump.sql app
 
-Waits until the service has a running container of the version that is deployed, so a container that
+Waits until the service has a running container of the version that is deployed, so a container that \
 is just being replaced is never asked. The command's exit status is passed on.";
 
 const GUARD_EXAMPLES: &str = "\
@@ -56,13 +56,13 @@ Examples:
   cc-ci-run guard --name db --deadline 10m --teardown ./down.sh -- ./test.sh
   cc-ci-run guard --name staging --on-conflict fail -- make deploy-test
 
-The command's exit status is passed on. While it runs, no other guard of the same name does, on the
+The command's exit status is passed on. While it runs, no other guard of the same name does, on the \
 whole host; however it ends, everything that it started is ended and the teardown runs.";
 
 const BRIDGE_HELP: &str = "\
-Reads the comments of the repositories in the settings' [bridge] every 30 seconds, and on a signed webhook at
-once. A comment whose first line is `!testme` or `!testme --quick` starts a build on Drone with RECIPE, REF,
-PR, SRC, CCCI_REPOSITORY and CCCI_QUICK as its parameters. What was there before it started is ignored. It
+Reads the comments of the repositories in the settings' [bridge] every 30 seconds, and on a signed webhook at \
+once. A comment whose first line is `!testme` or `!testme --quick` starts a build on Drone with RECIPE, REF, \
+PR, SRC, CCCI_REPOSITORY and CCCI_QUICK as its parameters. What was there before it started is ignored. It \
 keeps no state: a comment that was taken carries the reaction `eyes`, one that Drone refused `confused`.
 
 Example:
@@ -71,7 +71,7 @@ Example:
 const SELFTEST_EXAMPLE: &str = "\
 As a step of a build of its own, called as `run` is:
   CCCI_PARENT_PID=$$ cc-ci-run selftest runner
-Then cancel the build, and read /var/lib/cc-ci/selftest-runner.json on the host: `says` has it in words,
+Then cancel the build, and read /var/lib/cc-ci/selftest-runner.json on the host: `says` has it in words, \
 docs/operations.md tells what to make of it.
 
 Exit codes: 143 cancelled, and not killed afterwards; 1 nobody cancelled it.";
@@ -142,8 +142,11 @@ pub(crate) enum Command {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Conflict {
+    /// Wait for it, in order
     Wait,
+    /// Do not begin, and exit with 75
     Fail,
+    /// Ask that run to stop, and wait until it has cleaned up
     Supersede,
 }
 
@@ -199,10 +202,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR|URL", env = "SRC")]
     pub(crate) src: Option<String>,
     /// The commit, branch or tag to test [default: the source's HEAD]
-    #[arg(long = "ref", value_name = "REF", env = "REF", default_value = "")]
+    #[arg(long = "ref", value_name = "REF", env = "REF", default_value = "", hide_default_value = true)]
     pub(crate) git_ref: String,
-    /// The pull request's number
-    #[arg(long, value_name = "N", env = "PR", default_value = "0", value_parser = digits)]
+    /// The pull request's number [default: 0, none]
+    #[arg(long, value_name = "N", env = "PR", default_value = "0", hide_default_value = true, value_parser = digits)]
     pub(crate) pr: String,
     /// The forge's repository that the pull request is of; else `repository` of the settings' `[forge]`
     #[arg(long, value_name = "OWNER/NAME", env = "CCCI_REPOSITORY")]
@@ -210,9 +213,9 @@ pub(crate) struct Run {
     /// How to deploy
     #[arg(long, value_enum, default_value = "auto", env = "CCCI_ENGINE")]
     pub(crate) engine: EngineChoice,
-    /// The folder with a test folder per recipe
-    #[arg(long, value_name = "DIR", default_value = "tests/recipes", env = "CCCI_TESTS_DIR")]
-    pub(crate) tests_dir: PathBuf,
+    /// The folder with a test folder per recipe [default: tests/recipes, where it exists]
+    #[arg(long, value_name = "DIR", env = "CCCI_TESTS_DIR", value_parser = folder)]
+    pub(crate) tests_dir: Option<PathBuf>,
     /// Which stages to run, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', env = "STAGES")]
     pub(crate) stages: Vec<Tier>,
@@ -241,7 +244,7 @@ fn digits(text: &str) -> Result<String, String> {
     match text {
         "" => Ok("0".to_owned()),
         text if text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
-        _ => Err("a pull request's number".to_owned()),
+        _ => Err("it is a pull request's number, such as 12".to_owned()),
     }
 }
 
@@ -251,8 +254,15 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         // What a CI leaves of an empty list.
         None if text.trim().is_empty() => Ok((String::new(), String::new())),
         Some((key, value)) if name(key) => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("NAME=VALUE".to_owned()),
+        _ => Err("write it as NAME=VALUE, the name of letters, digits and `_`".to_owned()),
     }
+}
+
+/// Whoever names a folder of tests and misspells it must not get fewer tests for it.
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    // What a CI leaves of a variable without a value.
+    if text.is_empty() || path.is_dir() { Ok(path) } else { Err("there is no such folder".to_owned()) }
 }
 
 #[derive(Debug, Args)]

@@ -11,10 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use ccci_core::config::{ConfigError, Settings};
+use ccci_core::docker::DockerError;
 use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::parent::{self, ParentError};
 use ccci_core::lifetime::signals::Signals;
 use ccci_core::lock::LockError;
+use ccci_core::reason;
 use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::substrate::SubstrateError;
 use ccci_core::weaken::{self, Protection};
@@ -175,6 +177,7 @@ const fn verdict_of(why: &NotTaken) -> Verdict {
 /// What is wrong with the file.
 pub(crate) fn config_check(path: &Path) -> anyhow::Result<ExitCode> {
     if path.is_dir() {
+        expect_test_folder(path).map_err(|error| error.context(Usage))?;
         let copy = tempfile::tempdir().context("cannot make a temporary folder")?;
         Folder::snapshot(path, &copy.path().join("tests")).map_err(|error| error.context(Usage))?;
     } else {
@@ -182,6 +185,21 @@ pub(crate) fn config_check(path: &Path) -> anyhow::Result<ExitCode> {
     }
     say(&format!("{}: ok", path.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder that holds the test folders has nothing to judge, and would pass.
+fn expect_test_folder(path: &Path) -> anyhow::Result<()> {
+    let is_one = |dir: &Path| dir.join("recipe.toml").is_file();
+    if is_one(path) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match entries.flatten().map(|entry| entry.path()).find(|dir| is_one(dir)) {
+        Some(one) => {
+            anyhow::bail!("{} is a folder of test folders: name one, such as {}", path.display(), one.display())
+        }
+        None => Ok(()),
+    }
 }
 
 /// `cc-ci-run generate`.
@@ -195,8 +213,22 @@ pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode>
 
 /// Marks an error as the caller's mistake.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start")]
+#[error("as it was called")]
 pub(crate) struct Usage;
+
+/// Marks an error as the host's.
+#[derive(Debug, thiserror::Error)]
+#[error("on this host")]
+pub(crate) struct Unable;
+
+/// The error for a person. Whose it is shows in the exit code.
+pub(crate) fn words(error: &anyhow::Error) -> String {
+    let marked = error.is::<Usage>() || error.is::<Unable>();
+    match error.chain().nth(usize::from(marked)) {
+        Some(error) => reason::of(error),
+        None => error.to_string(),
+    }
+}
 
 /// The one exhaustive way from an error to an exit code.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
@@ -218,6 +250,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         return exit::BUSY;
     }
     let host = error.downcast_ref::<RunDirError>().is_some()
+        || error.is::<Unable>()
+        || error.downcast_ref::<DockerError>().is_some()
         || error.downcast_ref::<LockError>().is_some()
         || error.downcast_ref::<SubstrateError>().is_some();
     if host { exit::HOST } else { exit::RED }

@@ -21,6 +21,7 @@ use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 
+use crate::paint::Paint;
 use crate::plan::{Job, Plan};
 
 /// How long a stuck reader may hold up one line before it is dropped from stdout.
@@ -45,6 +46,7 @@ pub(crate) struct Console {
     begun: Option<Timestamp>,
     /// Whether there is a live line.
     live: bool,
+    paint: Paint,
     /// Set when the reader is stuck or gone: from then on only the log is written.
     deaf: bool,
 }
@@ -58,7 +60,7 @@ impl Console {
         let begun = matches!(plan.job, Job::Recipe(_)).then_some(plan.started);
         let terminal = if stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
         let live = begun.is_some() && terminal && std::env::var("TERM").is_ok_and(|term| term != "dumb");
-        Self { log, redactor: Redactor::default(), stderr, begun, live, deaf: false }
+        Self { log, redactor: Redactor::default(), stderr, begun, live, paint: Paint::on(live), deaf: false }
     }
 
     /// Learns a secret that must never be said.
@@ -78,14 +80,20 @@ impl Console {
         let line = self.redactor.clean(line);
         let stamped = self.begun.map_or_else(|| line.clone(), |begun| stamp(&line, begun, Timestamp::now()));
         self.keep(&stamped);
-        self.speak(&if self.live { format!("{WIPE}{line}\n") } else { stamped + "\n" });
+        self.speak(&if self.live { self.alive(&line) } else { stamped + "\n" });
     }
 
     /// Says a line as it is: a block that people copy from.
     pub(crate) fn plain(&mut self, line: &str) {
         let line = self.redactor.clean(line);
         self.keep(&line);
-        self.speak(&if self.live { format!("{WIPE}{line}\n") } else { line + "\n" });
+        self.speak(&if self.live { self.alive(&line) } else { line + "\n" });
+    }
+
+    /// A line in the place of the live one, which comes back below.
+    fn alive(&self, line: &str) -> String {
+        let (first, rest) = line.split_at(line.find('\n').unwrap_or(line.len()));
+        format!("{WIPE}{}{rest}\n", self.paint.line(first))
     }
 
     /// How often [`Console::beat`] is due.
@@ -101,8 +109,7 @@ impl Console {
         let line = self.redactor.clean(line);
         let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
         // Wrapped, it could not be wiped again; a control character could do anything.
-        let shown: String = line.chars().filter(|c| !c.is_control()).take(width.saturating_sub(3)).collect();
-        self.speak(&format!("{WIPE}▸ {shown}"));
+        self.speak(&format!("{WIPE}▸ {}", cut(&line, width.saturating_sub(3))));
     }
 
     fn keep(&mut self, line: &str) {
@@ -131,6 +138,15 @@ fn stamp(line: &str, begun: Timestamp, now: Timestamp) -> String {
     // Whole seconds: a log is read by the minute.
     let since = since.strip_suffix("ms").map_or(since.as_str(), |_| "0s").replace(".0s", "s").replace(' ', "");
     format!("{:<7} {}", format!("+{since}"), line.replace('\n', "\n        "))
+}
+
+/// What fits into a line of so many characters.
+fn cut(line: &str, width: usize) -> String {
+    let plain = || line.chars().filter(|c| !c.is_control());
+    if plain().count() <= width {
+        return plain().collect();
+    }
+    plain().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// So many of something, in words.
@@ -171,6 +187,14 @@ mod tests {
         assert_eq!(stamped(7), "+7s     one\n        two");
         assert_eq!(stamped(185), "+3m05s  one\n        two");
         assert_eq!(stamped(-5), stamped(0), "a clock that was set back");
+    }
+
+    #[test]
+    fn a_live_line_is_cut_where_the_terminal_ends_and_says_so() {
+        assert_eq!(cut("converge: db", 12), "converge: db");
+        assert_eq!(cut("converge: db", 11), "converge: …");
+        assert_eq!(cut("a\x1b[2J\nb", 80), "a[2Jb");
+        assert_eq!(cut("anything", 0), "…");
     }
 
     #[test]

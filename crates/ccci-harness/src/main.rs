@@ -17,6 +17,7 @@ mod history;
 mod keeper;
 mod outcome;
 mod page;
+mod paint;
 mod plan;
 mod progress;
 mod reaper;
@@ -82,5 +83,5 @@ fn main() -> ExitCode {
 /// The error on stderr; a closed stderr is no reason to fail differently.
 fn complain(error: &anyhow::Error) {
     use std::io::Write as _;
-    let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {error:#}");
+    let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {}", command::words(error));
 }

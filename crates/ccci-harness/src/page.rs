@@ -68,13 +68,13 @@ fn verdict(results: &Results) -> Markup {
 /// The level, and where it was the last time.
 fn level(results: &Results) -> Markup {
     if !results.tells_level() {
-        return html! { span.quiet { "no level" } };
+        return html! { span.quiet.whole { "no level" } };
     }
     let before = results.previous.as_ref().map_or(results.level, |before| before.level);
     html! {
-        "level " (results.level)
-        @if results.level > before { " " span.up { "▲ up from " (before) } }
-        @if results.level < before { " " span.down { "▼ down from " (before) } }
+        span.whole { "level " (results.level) }
+        @if results.level > before { " " span.up.whole { "▲ up from " (before) } }
+        @if results.level < before { " " span.down.whole { "▼ down from " (before) } }
     }
 }
 

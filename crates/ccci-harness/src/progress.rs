@@ -10,6 +10,9 @@ use serde::Serialize;
 use crate::event::{Event, Stamped};
 use crate::history::Expected;
 
+/// Nobody waits for less.
+pub(crate) const WORTH_SAYING: Duration = Duration::from_secs(1);
+
 /// Where a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Progress {
@@ -53,7 +56,7 @@ impl Progress {
     /// One line: the phase, its time against what is usual, the step, and what that waits for.
     pub(crate) fn line(&self, now: Timestamp, expected: &Expected) -> String {
         let mut line = format!("{} {}", self.phase, brief(self.elapsed(now)));
-        if let Some(usual) = expected.phase(&self.phase) {
+        if let Some(usual) = expected.phase(&self.phase).filter(|usual| *usual >= WORTH_SAYING) {
             line += &format!(" of about {}", brief(usual));
         }
         let doing: Vec<&str> = [&self.step, &self.waits_for].into_iter().flatten().map(String::as_str).collect();

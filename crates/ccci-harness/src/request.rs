@@ -19,6 +19,9 @@ use crate::history::Expected;
 use crate::outcome::Tier;
 use crate::plan::{EngineName, GuardJob, Job, Plan, RecipeJob};
 
+/// Where the test folders are, unless somebody says otherwise.
+const TESTS_DIR: &str = "tests/recipes";
+
 /// A run as it was asked for, before it has a directory.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -56,7 +59,7 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         (EngineName::Local, _) => None,
         (_, found) => found?.map(|endpoint| endpoint.to_string()),
     };
-    let tests_dir = cwd.join(&run.tests_dir);
+    let tests_dir = cwd.join(run.tests_dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(TESTS_DIR.into()));
     let stages = stages(run.stages, run.quick);
     let job = Job::Recipe(RecipeJob {
         recipe: recipe.to_string(),

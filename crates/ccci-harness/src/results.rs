@@ -21,7 +21,8 @@ use crate::event::{Event, Handed, Stamped, WorkerEnd};
 use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
-use crate::page::{badge, run};
+use crate::page::badge;
+use crate::page::run::{self, Files};
 use crate::plan::{Job, Plan};
 use crate::worker::pipeline::KEEP;
 pub(crate) use promotion::Promotion;
@@ -191,8 +192,8 @@ fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Resu
     dir.write_json(file::RESULTS, results)?;
     dir.write("junit.xml", junit::xml(results)?.as_bytes())?;
     dir.write("badge.svg", badge::svg(results).as_bytes())?;
-    let logs = run::logs(dir.path()).unwrap_or_default();
-    dir.write("summary.html", run::page(results, &logs, &[]).as_bytes())?;
+    let files = Files::of(dir.path()).unwrap_or_default();
+    dir.write("summary.html", run::page(results, &files, &[]).as_bytes())?;
     for line in summary::lines(results, dir.path()) {
         console.plain(&line);
     }
@@ -332,6 +333,14 @@ impl Story {
         }
     }
 
+    /// Where a run was that somebody ended. A guard has one place only.
+    fn place(&self) -> String {
+        let last = self.phases.iter().rfind(|phase| phase.name != "teardown").filter(|_| self.phase.is_none());
+        let step =
+            last.and_then(|phase| phase.steps.last()).map_or_else(String::new, |step| format!(": {}", step.name));
+        last.map_or_else(String::new, |phase| format!(", in {}{step}", phase.name))
+    }
+
     fn end_phase(&mut self, at: Timestamp) {
         self.end_step(at);
         let steps = std::mem::take(&mut self.steps);
@@ -360,7 +369,7 @@ fn judge(facts: &Facts, story: &Story, receipt: Option<&Receipt>) -> (Verdict, O
     if let Some(cause) = facts.cause.as_ref().filter(|_| !keeping) {
         let verdict =
             if matches!(cause, Cause::Deadline | Cause::Alarm { .. }) { Verdict::Deadline } else { Verdict::Cancelled };
-        return (verdict, Some(cause.to_string()));
+        return (verdict, Some(format!("{cause}{}", story.place())));
     }
     if let Some(host) = &facts.host {
         return (Verdict::Host, Some(host.clone()));

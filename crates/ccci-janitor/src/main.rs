@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _unseen = writeln!(std::io::stderr(), "cc-ci-janitor: {error:#}");
+            let _unseen = writeln!(std::io::stderr(), "cc-ci-janitor: {}", ccci_core::reason::of(error.as_ref()));
             ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { exit::USAGE } else { exit::HOST })
         }
     }

@@ -32,20 +32,66 @@ impl Generate {
     pub fn write(&self, program: Command) -> io::Result<()> {
         let (Self::Man { dir } | Self::Completions { dir }) = self;
         let written = std::fs::create_dir_all(dir).and_then(|()| match self {
-            Self::Man { dir } => clap_mangen::generate_to(program, dir),
+            Self::Man { dir } => man(program, dir),
             Self::Completions { dir } => completions(program, dir),
         });
         written.map_err(|error| io::Error::new(error.kind(), format!("cannot write to {}: {error}", dir.display())))
     }
 }
 
+fn man(program: Command, dir: &Path) -> io::Result<()> {
+    let name = program.get_name().to_owned();
+    clap_mangen::generate_to(program, dir)?;
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|page| page.starts_with(&name));
+        if ours {
+            std::fs::write(&path, set(&std::fs::read_to_string(&path)?))?;
+        }
+    }
+    Ok(())
+}
+
+/// The page as people copy from it: no word is taken apart or spread, and an example stays in its line.
+fn set(page: &str) -> String {
+    let mut set = String::new();
+    let (mut verbatim, mut extra) = (false, false);
+    for line in page.lines() {
+        extra |= line == ".SH EXTRA";
+        let example = extra && line.starts_with("  ");
+        if example != verbatim {
+            set += if example { ".nf\n" } else { ".fi\n" };
+            verbatim = example;
+        }
+        set += match line {
+            ".SH EXTRA" => ".SH NOTES",
+            line => line,
+        };
+        set += "\n";
+        if line.starts_with(".TH ") {
+            set += ".nh\n.ad l\n";
+        }
+    }
+    set
+}
+
 fn completions(program: Command, dir: &Path) -> io::Result<()> {
     let name = program.get_name().to_owned();
     let mut shown = visible(program);
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut shown, &name, dir)?;
+        let path = clap_complete::generate_to(shell, &mut shown, &name, dir)?;
+        if shell == Shell::Bash {
+            let text = std::fs::read_to_string(&path)?;
+            std::fs::write(&path, of_one_name(&text, &name))?;
+        }
     }
     Ok(())
+}
+
+/// `clap_complete` 4.6 writes a program's name with hyphens in two ways into the file for bash, which then knows
+/// the commands and none of their options.
+fn of_one_name(text: &str, name: &str) -> String {
+    text.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))
 }
 
 /// The program without its hidden commands, which `clap_complete` would offer like any other: nobody
@@ -89,6 +135,13 @@ mod tests {
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["tool-inner.1", "tool-outer-check.1", "tool-outer.1", "tool.1"]);
         assert!(pages[0].1.contains("how far"), "{}", pages[0].1);
+    }
+
+    #[test]
+    fn an_example_stays_in_its_line_and_what_follows_is_filled_again() {
+        let page = ".TH tool 1\n.SH OPTIONS\n  as it was\n.SH EXTRA\nExample:\n  tool a\n  tool b\n\nMore.\n";
+        let wanted = ".TH tool 1\n.nh\n.ad l\n.SH OPTIONS\n  as it was\n.SH NOTES\nExample:\n.nf\n  tool a\n  tool b\n.fi\n\nMore.\n";
+        assert_eq!(set(page), wanted);
     }
 
     #[test]

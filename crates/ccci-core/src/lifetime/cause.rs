@@ -62,7 +62,11 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Operator { signal, pid: 0 } => write!(f, "{signal}"),
+            Self::Operator { signal, pid: 0 } => match signal.as_str() {
+                "SIGINT" => f.write_str("SIGINT (Ctrl-C)"),
+                "SIGHUP" => f.write_str("SIGHUP (the terminal is gone)"),
+                _ => f.write_str(signal),
+            },
             Self::Operator { signal, pid } => write!(f, "{signal} from pid {pid}"),
             Self::ParentDied => f.write_str("the parent process died (CI step cancelled)"),
             Self::Deadline => f.write_str("the deadline passed"),

@@ -8,6 +8,7 @@ use ccci_core::lifetime::cause::exit;
 
 use crate::checkup::{self, Level};
 use crate::cli::Output;
+use crate::paint::{BAD, GOOD, Paint, WAITS};
 
 /// Shows every finding, a line each.
 ///
@@ -20,11 +21,12 @@ pub(crate) fn main(output: Output, config: Option<&Path>) -> anyhow::Result<Exit
     if output.json {
         super::print_json(&findings)?;
     } else {
+        let paint = Paint::for_stdout();
         for finding in &findings {
             let level = match finding.level {
-                Level::Ok => "ok  ",
-                Level::Warn => "warn",
-                Level::Fail => "FAIL",
+                Level::Ok => paint.with(GOOD, "ok  "),
+                Level::Warn => paint.with(WAITS, "warn"),
+                Level::Fail => paint.with(BAD, "FAIL"),
             };
             super::say(&format!("{level}  {:<28} {}", finding.name, finding.seen))?;
             if !finding.remedy.is_empty() {

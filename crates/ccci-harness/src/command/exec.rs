@@ -30,7 +30,8 @@ pub(crate) fn main(exec: &Exec, config: Option<&Path>) -> anyhow::Result<ExitCod
     let base = BaseDomain::new(&Settings::load(config)?.base_domain)?;
     let domain =
         Domain::expect(&exec.domain, &base).map_err(|error| anyhow::Error::new(error).context(super::Usage))?;
-    let docker = Docker::new(Endpoint::find()?.context("this host has no Docker: `exec` is for apps on Swarm")?);
+    let endpoint = Endpoint::find()?.context("this host has no Docker: `exec` is for apps on Swarm");
+    let docker = Docker::new(endpoint.map_err(|error| error.context(super::Unable))?);
     let service = format!("{}_{}", domain.stack_name(), exec.service);
     let container = running_container(&docker, &service, exec.wait)?;
     let args = ["exec".to_owned(), container].into_iter().chain(exec.command.iter().cloned());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,13 +20,14 @@ use serde::Serialize;
 use crate::cli::Report;
 use crate::console::count;
 use crate::history::{self, Past};
-use crate::page::{badge, overview, recipe, run};
+use crate::page::run::{self, Files};
+use crate::page::{badge, overview, recipe};
 use crate::results::Results;
 
 /// Says that a folder is a site of ours, which may be replaced.
 const MARK: &str = ".cc-ci-site";
 /// What of a run's directory is published as it is.
-const COPIED: [&str; 4] = [file::RESULTS, file::LOG, "junit.xml", "badge.svg"];
+const COPIED: [&str; 5] = [file::RESULTS, file::LOG, "junit.xml", "badge.svg", file::SCREENSHOT];
 
 /// What was written.
 #[derive(Debug, Serialize)]
@@ -46,6 +47,25 @@ pub(crate) fn main(report: &Report, config: Option<&Path>) -> anyhow::Result<Exi
     // A link to a site stays a link.
     let site = site.canonicalize().unwrap_or(site);
     expect_ours(&site).map_err(|error| error.context(super::Usage))?;
+    let written = make(&places, site).map_err(|error| error.context(super::Unable))?;
+    if report.output.json {
+        super::print_json(&written)?;
+    } else {
+        let index = written.site.join("index.html");
+        let (recipes, runs) = (count(written.recipes, "recipe"), count(written.runs, "run"));
+        super::say(&format!("{}: {recipes}, {runs}", index.display()))?;
+    }
+    if written.runs == 0 {
+        // Right before the first run, and wrong where somebody misspelt a place.
+        let dir = places.runs_dir.display();
+        let _unseen =
+            writeln!(io::stderr(), "no run has ended in {dir}; CCCI_RUNS_DIR or `runs_dir` names another place");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes it beside the old one, and exchanges the two.
+fn make(places: &Places, site: PathBuf) -> anyhow::Result<Written> {
     let runs = history::runs(&places.runs_dir).with_context(|| format!("cannot list {}", places.runs_dir.display()))?;
     let runs: Vec<Past> = runs.filter(is_named_well).collect();
     let parent = site.parent().context("the root of the file system cannot be a site")?;
@@ -54,18 +74,10 @@ pub(crate) fn main(report: &Report, config: Option<&Path>) -> anyhow::Result<Exi
         .prefix(".cc-ci-site-")
         .permissions(fs::Permissions::from_mode(0o755))
         .tempdir_in(parent)
-        .with_context(|| format!("cannot make a folder in {}", parent.display()))?;
+        .with_context(|| format!("cannot make a folder beside {}", site.display()))?;
     let recipes = write(fresh.path(), &runs).with_context(|| format!("cannot write {}", fresh.path().display()))?;
     put_in_place(fresh, &site)?;
-    let written = Written { site, recipes, runs: runs.len() };
-    if report.output.json {
-        super::print_json(&written)?;
-    } else {
-        let index = written.site.join("index.html");
-        let (recipes, runs) = (count(written.recipes, "recipe"), count(written.runs, "run"));
-        super::say(&format!("{}: {recipes}, {runs}", index.display()))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(Written { site, recipes, runs: runs.len() })
 }
 
 /// What stands there is replaced as a whole, so it must be a site of ours, or nothing.
@@ -126,7 +138,7 @@ fn write_run(site: &Path, past: &Past) -> io::Result<()> {
     fs::create_dir_all(&dir)?;
     // A secret of the app was found in the run's files: nobody knows in which of them it stands by now.
     let leaked = results.flags.no_secret_leak == Some(false);
-    let logs = if leaked { Vec::new() } else { run::logs(&past.dir)? };
+    let files = if leaked { Files::default() } else { Files::of(&past.dir)? };
     for name in COPIED.iter().filter(|name| !leaked || **name == "badge.svg") {
         match fs::read(past.dir.join(name)) {
             Ok(bytes) => fs::write(dir.join(name), bytes)?,
@@ -136,7 +148,7 @@ fn write_run(site: &Path, past: &Past) -> io::Result<()> {
     }
     let recipe = format!("../../recipes/{}/index.html", results.recipe);
     let trail = [("../../index.html", "All recipes"), (recipe.as_str(), results.recipe.as_str())];
-    fs::write(dir.join("index.html"), run::page(results, &logs, &trail))
+    fs::write(dir.join("index.html"), run::page(results, &files, &trail))
 }
 
 fn put_in_place(fresh: tempfile::TempDir, site: &Path) -> anyhow::Result<()> {

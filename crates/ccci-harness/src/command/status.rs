@@ -15,8 +15,8 @@ use ccci_core::name::BaseDomain;
 use jiff::Timestamp;
 
 use crate::cli::StatusArgs;
+use crate::paint::Paint;
 use look::Status;
-use show::Paint;
 
 /// Where to look.
 struct Host {

@@ -121,6 +121,10 @@ impl LocalEngine {
     }
 }
 
+/// A recipe that this engine has nothing to run of.
+pub(crate) const NOTHING_TO_RUN: &str = "the local engine runs what the test folder's recipe.toml declares as \
+    [local.services.<name>], and nothing is declared: docs/recipes.md shows how, --engine swarm needs none";
+
 impl Engine for LocalEngine {
     fn create(
         &self,
@@ -131,9 +135,7 @@ impl Engine for LocalEngine {
     ) -> Result<BTreeMap<String, String>, EngineError> {
         let services = &app.folder.toml.local.services;
         if services.is_empty() {
-            return Err(EngineError::Recipe(
-                "the test folder's recipe.toml declares no [local.services.<name>] for the local engine".to_owned(),
-            ));
+            return Err(EngineError::Recipe(NOTHING_TO_RUN.to_owned()));
         }
         let paths = self.paths(app);
         let planned = |kind, name: &str| Object { kind, name: name.to_owned(), id: String::new() };

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use maud::html;
 
-use super::{change, level, moment, recipe::trend, took, verdict, whole, work};
+use super::{badge, change, level, moment, recipe::trend, took, verdict, whole, work};
 use crate::history::median;
 use crate::outcome::Verdict;
 use crate::results::Results;
@@ -31,8 +31,14 @@ pub(crate) fn page(host: &str, recipes: &[(String, Vec<&Results>)], now: Timesta
                         @for (name, runs, last) in rows {
                             tr {
                                 th scope="row" { a href=(format!("recipes/{name}/index.html")) { (name) } }
-                                td { a href=(format!("runs/{}/index.html", last.run_id)) { (verdict(last)) } }
-                                td { (level(last)) }
+                                td {
+                                    a href=(format!("runs/{}/index.html", last.run_id)) { (verdict(last)) }
+                                    @if let Some(reason) = last.reason.as_deref().and_then(|reason| reason.lines().next()) {
+                                        div.why.wide { (reason) }
+                                    }
+                                }
+                                // A run that was cancelled has not changed what is known of the recipe.
+                                td { (level(badge::subject(runs.iter().copied()).unwrap_or(last))) }
                                 td { (trend(runs.iter().copied())) }
                                 td.wide { (change(last)) }
                                 td.wide { (moment(last.started)) }

@@ -16,16 +16,34 @@ use crate::results::{Phase, Results, Step};
 const SHOWN: u64 = 512 << 10;
 
 /// A log of the run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Log {
+#[derive(Debug)]
+struct Log {
     /// The file's name in the run's directory.
-    pub(crate) name: String,
+    name: String,
     /// What it says.
-    pub(crate) text: String,
+    text: String,
+}
+
+/// What of a run's directory its page shows.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    logs: Vec<Log>,
+    /// Whether there is a picture of the app.
+    picture: bool,
+}
+
+impl Files {
+    /// What there is.
+    ///
+    /// # Errors
+    /// When the folder of the logs cannot be listed.
+    pub(crate) fn of(run: &Path) -> io::Result<Self> {
+        Ok(Self { logs: logs(run)?, picture: run.join(file::SCREENSHOT).is_file() })
+    }
 }
 
 /// The page. `trail` is empty for a page that stands alone.
-pub(crate) fn page(results: &Results, logs: &[Log], trail: &[(&str, &str)]) -> String {
+pub(crate) fn page(results: &Results, files: &Files, trail: &[(&str, &str)]) -> String {
     let title = format!("{} {}", results.recipe, results.version.as_deref().unwrap_or(""));
     let body = html! {
         p.lead { (verdict(results)) " · " (level(results)) }
@@ -44,11 +62,15 @@ pub(crate) fn page(results: &Results, logs: &[Log], trail: &[(&str, &str)]) -> S
         h2 { "Timeline" }
         (timeline(results))
         (tests(results))
+        @if files.picture {
+            h2 { "Screenshot" }
+            p { img.shot src=(file::SCREENSHOT) alt="The app, as a browser saw it after the tests"; }
+        }
         h2 { "Receipt" }
         (receipt(results.receipt.as_ref()))
         h2 { "Logs" }
-        @if logs.is_empty() { p.quiet { "None to show." } }
-        @for log in logs {
+        @if files.logs.is_empty() { p.quiet { "None to show." } }
+        @for log in &files.logs {
             // What is looked for first is open.
             details open[log.name == "run.log" && results.verdict != Verdict::Green] {
                 summary { (log.name) }
@@ -173,7 +195,7 @@ fn receipt(receipt: Option<&Receipt>) -> Markup {
 }
 
 /// The run's log and those of its tests and hooks.
-pub(crate) fn logs(run: &Path) -> io::Result<Vec<Log>> {
+fn logs(run: &Path) -> io::Result<Vec<Log>> {
     let mut names = vec![file::LOG.to_owned()];
     let own = match fs::read_dir(run.join("logs")) {
         Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,

@@ -21,7 +21,7 @@ pub(crate) enum SourceError {
     #[error("{0}")]
     NoSuch(String),
     /// It exists, perhaps, and cannot be had now.
-    #[error("cannot fetch the recipe: {0}")]
+    #[error("cannot fetch the recipe from {0}")]
     Host(String),
 }
 
@@ -176,8 +176,13 @@ fn clone(from: &str, tree: &Path, console: &mut Console) -> Result<(), SourceErr
         match clone.run_ok(&mut |line| console.say(line)) {
             Ok(_) => return Ok(()),
             Err(ProcessError::Failed { tail, .. }) if is_missing(&tail) => {
-                return Err(SourceError::NoSuch(format!("there is no recipe repository at {from}:{tail}")));
+                return Err(SourceError::NoSuch(format!(
+                    "there is no recipe repository at {from} that everybody may read; is the recipe spelled so? \
+                     --src names another place ({})",
+                    fatal(&tail)
+                )));
             }
+            Err(ProcessError::Failed { tail, .. }) if !tail.trim().is_empty() => last = fatal(&tail),
             Err(error) => last = error.to_string(),
         }
         // A clone that broke off is no base for the next try.
@@ -192,12 +197,21 @@ fn clone(from: &str, tree: &Path, console: &mut Console) -> Result<(), SourceErr
             let _over = wait_ready(&mut [], Some(Duration::from_secs(u64::from(attempt))));
         }
     }
-    Err(SourceError::Host(last))
+    Err(SourceError::Host(format!("{from}: {last}")))
 }
 
-/// git says "not found" in these ways; everything else may be the network.
+/// git says "not found" in these ways; everything else may be the network. A forge that hides what is private
+/// asks for a name and a password where nothing is, and nobody answers.
 fn is_missing(tail: &str) -> bool {
-    ["does not exist", "not found", "does not appear to be a git repository"].iter().any(|words| tail.contains(words))
+    ["does not exist", "not found", "does not appear to be a git repository", "could not read Username"]
+        .iter()
+        .any(|words| tail.contains(words))
+}
+
+/// The line in which git says what went wrong.
+fn fatal(tail: &str) -> String {
+    let lines = || tail.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines().find_map(|line| line.strip_prefix("fatal: ")).or_else(|| lines().next()).unwrap_or_default().to_owned()
 }
 
 /// Puts a release's files into a tree. What is untracked stays.
@@ -228,4 +242,25 @@ fn describe(tree: &Path, commit: &str) -> String {
     let tags = git(tree).args(["tag", "--points-at", commit, "--sort=-version:refname"]).capture().run_ok(&mut |_| {});
     let tag = tags.ok().and_then(|tags| String::from_utf8_lossy(&tags.stdout).lines().next().map(str::to_owned));
     tag.unwrap_or_else(|| commit.chars().take(8).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_that_git_prints_the_line_that_says_why_is_told() {
+        let refused = "\n  fatal: Could not read from remote repository.\n\n  Please make sure you have the correct";
+        assert_eq!(fatal(refused), "Could not read from remote repository.");
+        assert_eq!(fatal("error: askpass\nfatal: could not read Username for 'x'"), "could not read Username for 'x'");
+        assert_eq!(fatal("\n  ssh: connect to host x port 22: refused\n"), "ssh: connect to host x port 22: refused");
+        assert_eq!(fatal(""), "");
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_trouble_with_the_network() {
+        assert!(is_missing("fatal: could not read Username for 'https://git.example.org': terminal prompts disabled"));
+        assert!(is_missing("fatal: repository '/x' does not exist"));
+        assert!(!is_missing("fatal: unable to access 'https://x/': Could not resolve host: x"));
+    }
 }

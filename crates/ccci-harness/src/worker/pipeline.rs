@@ -15,7 +15,7 @@ use crate::console::Console;
 use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
 use crate::outcome::Tier;
-use crate::plan::{Plan, RecipeJob};
+use crate::plan::{EngineName, Plan, RecipeJob};
 use crate::recipe::Folder;
 use crate::recipe::source::{Source, SourceError};
 
@@ -152,6 +152,12 @@ fn test_folder(
     for declined in folder.admit(source.tree(), &plan.settings.approved_tests).map_err(usage)? {
         console.say(&format!("== not run: {declined} =="));
         report(dir, Event::Note { text: format!("not run: {declined}") });
+    }
+    if !job.tests.is_dir() {
+        console.say(&format!("== no test folder {}: the generic tests alone ==", job.tests.display()));
+    }
+    if job.engine == EngineName::Local && folder.toml.local.services.is_empty() {
+        return Err(Stop::Usage(engine::local::NOTHING_TO_RUN.to_owned()));
     }
     preflight(&folder)?;
     Ok(folder)

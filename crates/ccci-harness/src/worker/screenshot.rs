@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::process::Job as Process;
-use ccci_core::rundir::RunDir;
+use ccci_core::rundir::{RunDir, file};
 
 use crate::console::Console;
 use crate::event::{Event, report};
@@ -13,8 +13,6 @@ use crate::health::Target;
 
 /// What browsers of this family are called.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// The picture.
-const FILE: &str = "screenshot.png";
 /// The longest that it may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -25,7 +23,7 @@ pub(super) fn browser() -> Option<PathBuf> {
 
 /// Takes it.
 pub(super) fn take(browser: &Path, target: &Target, path: &str, dir: &RunDir, console: &mut Console) {
-    let shot = dir.join(FILE);
+    let shot = dir.join(file::SCREENSHOT);
     // It leaves its profile wherever it is told to; nowhere else.
     let profile = match tempfile::Builder::new().prefix("ccci-browser-").tempdir() {
         Ok(profile) => profile,

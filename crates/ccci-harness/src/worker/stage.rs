@@ -23,6 +23,7 @@ use crate::engine::{App, Archive, Engine, EngineError, Say};
 use crate::event::{Event, millis, report};
 use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{Plan, RecipeJob};
+use crate::progress::WORTH_SAYING;
 use crate::recipe::source::{Release, Source};
 pub(super) use around::{count_deploy, to_log};
 
@@ -200,7 +201,7 @@ impl<'run> Stages<'run> {
         match &outcome {
             Outcome::Pass => {
                 let took = brief(begun.elapsed());
-                let usual = self.plan.expected.phase(&tier.to_string());
+                let usual = self.plan.expected.phase(&tier.to_string()).filter(|usual| *usual >= WORTH_SAYING);
                 let usual = usual.map_or_else(String::new, |usual| format!(", usually {}", brief(usual)));
                 self.console.say(&format!("-- {tier}: pass ({took}{usual})"));
             }

@@ -8,6 +8,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,7 +25,18 @@ struct Book {
     token: Option<String>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last line of its log says why, and nothing comes after it.
+            let _unseen = writeln!(std::io::stderr(), "hello-app: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> anyhow::Result<()> {
     let get = |key: &str| std::env::var(key).with_context(|| format!("{key} is not set"));
     let listen = get("LISTEN")?;
     let data = PathBuf::from(get("VOLUME_DATA")?);

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::Host;
+use crate::command::Unable;
 use crate::history::Expected;
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
@@ -76,6 +77,8 @@ pub(super) struct Run {
     pub(super) git_ref: Option<String>,
     /// When it began, and so began to wait.
     pub(super) started: Timestamp,
+    /// The CI's page of its build.
+    pub(super) link: Option<String>,
     pub(super) dir: PathBuf,
 }
 
@@ -115,7 +118,12 @@ impl Status {
     pub(super) fn of(host: &Host) -> anyhow::Result<Self> {
         let lock_dir = host.places.lock_dir.clone();
         let runs = Runs::read(&host.places.runs_dir);
-        let failed = |source| LockError::Os { doing: "list the directory of", path: lock_dir.clone(), source };
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => LockError::NoDirectory { dir: lock_dir.clone() }.into(),
+            _ => anyhow::Error::new(error)
+                .context(format!("cannot list the lock directory {}", lock_dir.display()))
+                .context(Unable),
+        };
         let (mut locks, mut slots) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&lock_dir).map_err(failed)? {
             let path = entry?.path();
@@ -222,10 +230,10 @@ impl Runs {
 }
 
 fn known(dir: &RunDir, plan: Plan) -> (Run, Expected) {
-    let (what, pr, git_ref) = match plan.job {
-        Job::Recipe(job) => (job.recipe, Some(job.pr), Some(job.git_ref)),
-        Job::Guard(job) => (job.command.join(" "), None, None),
+    let (what, pr, git_ref, link) = match plan.job {
+        Job::Recipe(job) => (job.recipe, Some(job.pr), Some(job.git_ref), job.link.filter(|link| !link.is_empty())),
+        Job::Guard(job) => (job.command.join(" "), None, None, None),
     };
     let dir = dir.path().to_owned();
-    (Run { run_id: plan.run_id, what, pr, git_ref, started: plan.started, dir }, plan.expected)
+    (Run { run_id: plan.run_id, what, pr, git_ref, started: plan.started, link, dir }, plan.expected)
 }

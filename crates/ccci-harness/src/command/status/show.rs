@@ -1,34 +1,14 @@
 //! The status for a person: what needs somebody comes first, and whatever is said fits 80 columns.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use anstyle::{AnsiColor, Style};
 use ccci_core::config::duration::brief;
+use ccci_core::rundir::file;
 use jiff::Timestamp;
 
 use super::look::{Leftover, Lock, Run, Slots, Status, Waiter};
-
-/// Colours, on a terminal that wants them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Paint(bool);
-
-const NAME: Style = Style::new().bold();
-const GOOD: Style = AnsiColor::Green.on_default();
-const WAITS: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const QUIET: Style = Style::new().dimmed();
-
-impl Paint {
-    /// As stdout and `NO_COLOR` have it.
-    pub(super) fn for_stdout() -> Self {
-        Self(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
-    }
-
-    fn with(self, style: Style, text: &str) -> String {
-        if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
-    }
-}
+use crate::paint::{BAD, GOOD, NAME, Paint, QUIET, WAITS};
+use crate::progress::WORTH_SAYING;
 
 /// The whole status, line by line.
 pub(super) fn lines(status: &Status, now: Timestamp, paint: Paint) -> Vec<String> {
@@ -72,13 +52,24 @@ fn held(lock: &Lock, now: Timestamp, paint: Paint) -> Vec<String> {
     let pid = lock.holder_pid.unwrap_or(0);
     let mut lines = vec![String::new(), format!("{}  {}", paint.with(NAME, &lock.name), party(lock.run.as_ref(), pid))];
     if let Some(progress) = &lock.progress {
-        let late = lock.expected.phase(&progress.phase).is_some_and(|usual| progress.elapsed(now) > usual * 2);
+        let late = lock
+            .expected
+            .phase(&progress.phase)
+            .is_some_and(|usual| progress.elapsed(now) > (usual * 2).max(WORTH_SAYING * 10));
         lines.push(format!(
             "  {}",
             paint.with(if late { WAITS } else { GOOD }, &plain(&progress.line(now, &lock.expected)))
         ));
     }
     lines.push(hold(lock, pid, now, paint));
+    if let Some(run) = &lock.run {
+        let log = run.dir.join(file::LOG);
+        // A guard's output is where it was called, and a run that has just begun has said nothing.
+        let log = Some(log.display().to_string()).filter(|_| run.git_ref.is_some() && log.exists());
+        lines.extend(
+            [log, run.link.clone()].into_iter().flatten().map(|line| paint.with(QUIET, &format!("  {}", plain(&line)))),
+        );
+    }
     lines.extend(lock.waiters.iter().enumerate().map(|(place, waiter)| waits(place + 1, waiter, now, paint)));
     lines
 }

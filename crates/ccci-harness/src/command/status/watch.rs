@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::Host;
 use super::look::Status;
-use super::show::{self, Paint};
+use super::show;
+use crate::paint::Paint;
 
 /// How often it looks. A look asks the kernel, the run directories and Docker, and costs milliseconds.
 const EVERY: Duration = Duration::from_secs(1);
