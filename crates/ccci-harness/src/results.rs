@@ -169,10 +169,11 @@ pub(crate) fn without_lock(
 
 fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
     dir.write_json(file::RESULTS, results)?;
-    dir.write("junit.xml", junit::xml(results)?.as_bytes())?;
-    dir.write("badge.svg", badge::svg(results).as_bytes())?;
+    // The result once more, for whoever looks at it now.
+    dir.put("junit.xml", junit::xml(results)?.as_bytes())?;
+    dir.put("badge.svg", badge::svg(results).as_bytes())?;
     let logs = run::logs(dir.path()).unwrap_or_default();
-    dir.write("summary.html", run::page(results, &logs, &[]).as_bytes())?;
+    dir.put("summary.html", run::page(results, &logs, &[]).as_bytes())?;
     for line in summary::lines(results, dir.path()) {
         console.plain(&line);
     }
