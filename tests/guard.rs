@@ -181,3 +181,21 @@ fn a_cancel_while_an_earlier_guard_is_cleaned_up_leaves_nothing() {
     assert!(!ended.err().contains("left something behind"), "{}", ended.err());
     assert_eq!(torn_down(&host), "");
 }
+
+#[test]
+fn a_cancel_from_around_a_guard_lets_its_teardown_finish() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n");
+    let gate = host.gate("down");
+    host.program("tear-down", &format!("{}\n{}", gate.pass(), journalling(&host, "down")));
+    let step = host.guard("outer", &[], "cc-ci-run guard --name inner --teardown tear-down -- true").start();
+    gate.reached();
+    // The outer guard kills all that carries its tag, which the keeper of the inner one does.
+    step.signal_keeper(Signal::SIGTERM);
+    let _over = step.end().expect(143);
+    assert_eq!(torn_down(&host), "");
+    gate.open();
+    host::until("the inner guard is torn down", || (torn_down(&host) == "down\n").then_some(()));
+    host::until("nobody is left", || host.processes().is_empty().then_some(()));
+    assert_eq!(host.kernel_on(&host.guard_lock("inner")), []);
+}

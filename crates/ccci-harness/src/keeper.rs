@@ -22,22 +22,25 @@ use ccci_core::config::duration;
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::Birth;
+use ccci_core::lifetime::fork::Change;
 use ccci_core::lifetime::parent::PARENT_PID_VAR;
 use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
 use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
-use ccci_core::process::{Ended, Part, spawn_part, tagged};
+use ccci_core::process::{Ended, Part, fork_part, spawn_part, tagged};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::Receipt;
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
+use crate::command;
 use crate::console::{Console, count};
 use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
 use crate::reaper::{self, Mode};
+use crate::worker;
 pub(crate) use ear::{Ear, Wake};
 pub(crate) use taking::NotTaken;
 
@@ -228,21 +231,21 @@ impl Keeper {
 
     fn start_worker(&self, lock: &AppLock, alive: &std::io::PipeWriter) -> anyhow::Result<Part> {
         use std::os::fd::AsRawFd as _;
-        let args = [
-            "worker".into(),
-            self.dir.path().as_os_str().to_owned(),
-            lock.raw_fd().to_string().into(),
-            alive.as_raw_fd().to_string().into(),
-        ];
+        let (lock, alive) = (lock.raw_fd(), alive.as_raw_fd());
         let birth = Birth {
             death_signal: weaken::on(Protection::WorkerDeathSignal).then_some(Signal::SIGTERM),
             block_cancel: true,
-            keep_fd: Some(lock.raw_fd()),
-            keep_fd_too: Some(alive.as_raw_fd()),
+            keep_fd: Some(lock),
+            keep_fd_too: Some(alive),
             ..Birth::default()
         };
-        let tags = self.plan.tag_vars().map(|(key, value)| (OsString::from(key), OsString::from(value)));
-        Ok(spawn_part(&args, self.part_env().chain(tags), birth)?)
+        let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST", Some(host)));
+        let tags = self.plan.tag_vars().map(|(key, value)| (key, Some(value)));
+        let changes = std::iter::once((PARENT_PID_VAR, None)).chain(docker).chain(tags);
+        let env: Vec<Change> = changes.map(|(key, value)| (key.into(), value.map(OsString::from))).collect();
+        // A copy: the thread that waited for the lock has ended, so that nothing is lost with an exec but time.
+        let dir = RunDir::open(self.dir.path().to_owned());
+        Ok(fork_part("worker", &env, birth, || command::code(worker::main(&dir, lock, alive)))?)
     }
 
     /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
