@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! wait for the lock ─ preclean ─ worker ──────────────▶ reaper ─ results ─ exit code
-//!        │ cancel                  │ ends, or SIGTERM ──▶ (the same process, by exec)
+//!        │ cancel                  │ ends, or SIGTERM ──▶ (the same process)
 //!        ▼                         │ killed ────────────▶ (a new process)
 //!       143                        ╰ deaf to SIGTERM: SIGKILL after the grace
 //! ```
 //! From the moment it has the lock, no single SIGKILL leaks: the worker's last act is to become the
-//! reaper (`execve`), so there is no moment in which only the keeper knows of the app.
+//! reaper, so there is no moment in which only the keeper knows of the app.
 
 mod ear;
 mod robbed;
