@@ -112,12 +112,14 @@ impl Keeper {
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
         let dirty = lock.read_owner();
         let owner = self.owner();
-        // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
-        // next, should this preclean fail, must still find what to clean.
-        let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
-        lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
-        if !self.preclean(lock, dirty.as_ref())? {
-            return Ok(());
+        if self.needs_preclean(dirty.as_ref()) {
+            // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
+            // next, should this preclean fail, must still find what to clean.
+            let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
+            lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
+            if !self.preclean(lock, dirty)? {
+                return Ok(());
+            }
         }
         lock.write_owner(&Owner { phase: "starting".to_owned(), ..owner })?;
         self.work(lock)
@@ -146,15 +148,16 @@ impl Keeper {
         }
     }
 
+    /// A guard has something to clean only if its last holder did not get to it.
+    fn needs_preclean(&self, before: Option<&Owner>) -> bool {
+        let needed = matches!(self.plan.job, Job::Recipe(_)) || before.is_some();
+        needed && weaken::on(Protection::DirtyOnAcquire)
+    }
+
     /// Dirty on acquire: ends what a dead run of this domain left running and reaps what it left
     /// behind. False when the run must not start.
-    fn preclean(&mut self, lock: &AppLock, before: Option<&Owner>) -> anyhow::Result<bool> {
-        // A guard has something to clean only if its last holder did not get to it.
-        let needed = matches!(self.plan.job, Job::Recipe(_)) || before.is_some();
-        if !needed || !weaken::on(Protection::DirtyOnAcquire) {
-            return Ok(true);
-        }
-        let earlier = before.map(|owner| owner.run_dir.clone());
+    fn preclean(&mut self, lock: &AppLock, before: Option<Owner>) -> anyhow::Result<bool> {
+        let earlier = before.map(|owner| owner.run_dir);
         let clean = self.reap(lock, Mode::Preclean { earlier })?;
         if let Some(receipt) = self.dir.read_json::<Receipt>(file::PRECLEAN)?.filter(|receipt| !receipt.is_empty()) {
             self.console.say(&format!(

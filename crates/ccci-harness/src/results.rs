@@ -141,7 +141,7 @@ pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
     let mut results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
     results.previous = Past::before(&results, &plan.places.runs_dir);
-    write(dir, &results, console)?;
+    write(plan, dir, &results, console)?;
     Ok(results)
 }
 
@@ -163,12 +163,16 @@ pub(crate) fn without_lock(
     results.exit_code = verdict.exit_code();
     results.cause = cause;
     results.reason = Some(why.to_owned());
-    write(dir, &results, console)?;
+    write(plan, dir, &results, console)?;
     Ok(results)
 }
 
-fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
-    dir.write_json(file::RESULTS, results)?;
+fn write(plan: &Plan, dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
+    match &plan.job {
+        Job::Recipe(_) => dir.write_json(file::RESULTS, results)?,
+        // Nobody counts on a guard's: it is there only because the keeper was killed, and somebody waits for the lock.
+        Job::Guard(_) => dir.put_json(file::RESULTS, results)?,
+    }
     // The result once more, for whoever looks at it now.
     dir.put("junit.xml", junit::xml(results)?.as_bytes())?;
     dir.put("badge.svg", badge::svg(results).as_bytes())?;

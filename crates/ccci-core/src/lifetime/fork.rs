@@ -57,7 +57,9 @@ fn become_part(birth: Birth, parent: libc::pid_t, env: &[Change]) -> io::Result<
     unsafe { check(libc::setpgid(0, 0))? };
     prepare(&birth, parent, None)?;
     let kept = [birth.keep_fd, birth.keep_fd_too];
-    close_on_exec(&|fd| kept.contains(&Some(fd)))?;
+    if weaken::on(Protection::OwnClaim) {
+        close_on_exec(&|fd| kept.contains(&Some(fd)))?;
+    }
     let null = File::open("/dev/null")?;
     // SAFETY: both are open fds, or stdin gets open by this.
     unsafe { check(libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO))? };
