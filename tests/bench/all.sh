@@ -21,8 +21,8 @@ for name; do
   {
     printf '\n## %s\n\nLoad before: %s\n\n' "$name" "$(cut -d ' ' -f 1 /proc/loadavg)"
     case $name in
-      cancel | whole) "tests/bench/$name.sh" 3 ;;
-      *) "tests/bench/$name.sh" ;;
+    cancel | whole) "tests/bench/$name.sh" 3 ;;
+    *) "tests/bench/$name.sh" ;;
     esac
   } | tee "$out/$name.md"
   python3 tests/bench/rows.py "$out/$name.md" >"$out/$name.json"
