@@ -181,3 +181,41 @@ fn a_cancel_while_an_earlier_guard_is_cleaned_up_leaves_nothing() {
     assert!(!ended.err().contains("left something behind"), "{}", ended.err());
     assert_eq!(torn_down(&host), "");
 }
+
+#[test]
+fn a_stopped_worker_does_not_keep_its_dead_keepers_claim() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let step = host.guard("db", &["--teardown", &journalling(&host, "down")], &gate.pass()).start();
+    gate.reached();
+    let (keeper, worker, dir) = (step.keeper(), step.part("worker"), step.run_dir());
+    process::signal(worker, Signal::SIGSTOP);
+    let claim = fs::File::open(dir).unwrap();
+    assert!(claim.try_lock().is_err(), "the keeper's claim");
+    process::signal(keeper, Signal::SIGKILL);
+    assert!(wait_gone(keeper, host::limit()));
+    claim.try_lock().unwrap();
+    drop(claim);
+    process::signal(worker, Signal::SIGCONT);
+    assert!(wait_gone(worker, host::limit()), "the reaper does not finish");
+    step.end().expect_clean(137);
+    assert_eq!(torn_down(&host), "down\n");
+}
+
+#[test]
+fn a_cancel_from_around_a_guard_lets_its_teardown_finish() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n");
+    let gate = host.gate("down");
+    host.program("tear-down", &format!("{}\n{}", gate.pass(), journalling(&host, "down")));
+    let step = host.guard("outer", &[], "true && cc-ci-run guard --name inner --teardown tear-down -- true").start();
+    gate.reached();
+    // The outer guard kills all that carries its tag, which the keeper of the inner one does.
+    step.signal_keeper(Signal::SIGTERM);
+    let _over = step.end().expect(143);
+    assert_eq!(torn_down(&host), "");
+    gate.open();
+    host::until("the inner guard is torn down", || (torn_down(&host) == "down\n").then_some(()));
+    host::until("nobody is left", || host.processes().is_empty().then_some(()));
+    assert!(!host.guard_lock("inner").path().exists(), "nobody has given the lock up");
+}

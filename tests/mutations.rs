@@ -27,6 +27,8 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::ParentDeathSignal => ("lifetime", "a_cancel_leaves_nothing::Install"),
         Protection::WorkerDeathSignal => ("lifetime", "the_keepers_sigkill_leaves_nothing::Install"),
         Protection::BecomeReaper => ("lifetime", "the_keepers_sigkill_leaves_nothing::Custom"),
+        Protection::OwnClaim => ("guard", "a_stopped_worker_does_not_keep_its_dead_keepers_claim"),
+        Protection::ForeignTag => ("guard", "a_cancel_from_around_a_guard_lets_its_teardown_finish"),
         Protection::TagKill => ("lifetime", "a_descendant_that_left_its_session_ends_with_the_run"),
         Protection::SecondSignal => ("lifetime", "a_second_term_does_not_end_the_teardown"),
         Protection::DirtyOnAcquire => ("concurrency", "what_a_dead_run_left_is_reaped_before_the_next_one_begins"),

@@ -317,8 +317,7 @@ impl Scene<'_> {
         let step = &self.runs[run].1;
         let shell = step.shell();
         let first = |own: &dyn Fn(&Process) -> bool| all.iter().find(|process| own(process)).map(|process| process.pid);
-        let role =
-            |role: &str| first(&|process| process.args.get(1).is_some_and(|arg| arg == role) && is_part(process, step));
+        let role = |role: &str| first(&|process| step.is_part(role, process));
         match member {
             Member::Shell => first(&|process| process.pid == shell),
             Member::Keeper => first(&|process| process.parent == shell && process.name == "cc-ci-run"),
@@ -367,7 +366,7 @@ impl Scene<'_> {
 
 /// Whether this is a worker or a reaper of a step's run.
 fn is_part(process: &Process, step: &Step<'_>) -> bool {
-    process.args.get(2).is_some_and(|dir| dir.ends_with(&format!("/{}", step.id())))
+    ["worker", "reaper"].iter().any(|role| step.is_part(role, process))
 }
 
 /// How long a green run took from its lock to its end.

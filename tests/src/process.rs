@@ -77,10 +77,13 @@ impl Process {
         self.environ.iter().any(|entry| entry.strip_prefix(key).and_then(|rest| rest.strip_prefix('=')) == Some(value))
     }
 
-    /// Whether it is the part of a run that `role` names, of the run with this directory.
+    /// Whether it is the part of a run that `role` names, of the run with this directory: its log is open in both, and
+    /// nobody else of that name has it.
     #[must_use]
     pub fn is_part(&self, role: &str, dir: &str) -> bool {
-        self.args.get(1).is_some_and(|arg| arg == role) && self.args.get(2).is_some_and(|arg| arg == dir)
+        let fds = || std::fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        let log = std::path::Path::new(dir).join("run.log");
+        self.name == format!("ccci-{role}") && fds().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == log))
     }
 }
 

@@ -250,6 +250,12 @@ impl<'host> Step<'host> {
         self.host.processes().iter().find(|process| process.is_part(role, &dir)).map(|process| process.pid)
     }
 
+    /// Whether a process is the worker or the reaper of the run that got the id it asked for.
+    #[must_use]
+    pub fn is_part(&self, role: &str, process: &Process) -> bool {
+        process.is_part(role, &self.host.path("runs").join(&self.id).display().to_string())
+    }
+
     /// What it has printed on stderr so far.
     #[must_use]
     pub fn err(&self) -> String {

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -216,8 +217,8 @@ impl LockPath {
             let _gone = sender.send(at.block_on(first));
             let _full = rustix::io::write(&bell, &1u64.to_ne_bytes());
         });
-        started.map_err(|source| self.os("wait for", source))?;
-        Ok(Waiting { wake, result })
+        let thread = started.map_err(|source| self.os("wait for", source))?;
+        Ok(Waiting { wake, result, thread: Some(thread) })
     }
 
     fn block_on(&self, first: File) -> Result<AppLock, LockError> {
@@ -253,12 +254,16 @@ fn describe(kind: std::fs::FileType) -> &'static str {
 pub struct Waiting {
     wake: EventFd,
     result: mpsc::Receiver<Result<AppLock, LockError>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Waiting {
-    /// The outcome, once there is one.
-    pub fn outcome(&self) -> Option<Result<AppLock, LockError>> {
-        self.result.try_recv().ok()
+    /// The outcome, once there is one; then the thread has ended.
+    pub fn outcome(&mut self) -> Option<Result<AppLock, LockError>> {
+        let outcome = self.result.try_recv().ok()?;
+        // It has rung the bell, or is about to, and has nothing else to do.
+        let _ended = self.thread.take().map(JoinHandle::join);
+        Some(outcome)
     }
 }
 

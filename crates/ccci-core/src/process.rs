@@ -2,7 +2,7 @@
 //!
 //! A [`Job`] is a foreign program (git, docker, abra, a test): a group of its own, no lock fd, stdin
 //! closed, SIGKILL when its parent dies, output into a log, a timeout, and TERM – grace – KILL for
-//! the whole group at the end. [`spawn_part`] starts this same program as the worker or the reaper.
+//! the whole group at the end. [`spawn_part`] and [`fork_part`] start this same program as another part of the run.
 //! [`tagged`] finds and kills what a run started, also what left every group.
 
 mod handle;
@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 
 pub use handle::{handle_of, signal_exactly, wait_ready};
 pub use job::{Finished, Job};
-pub use part::{Part, spawn_part};
+pub use part::{Part, fork_part, spawn_part};
 
 /// How a job ended. "Timed out", "killed" and "exited" stay different to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -178,6 +178,23 @@ impl RunDir {
         write_atomic(&self.join(name), bytes).map_err(|source| self.failed("write", name, source))
     }
 
+    /// [`RunDir::write`], for what means nothing after a power cut, or can be made again: it is not waited for until it
+    /// is on the disk, and a power cut may leave an empty file.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
+        replace(&self.join(name), bytes, false).map_err(|source| self.failed("write", name, source))
+    }
+
+    /// [`RunDir::put`], of a value as readable JSON.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn put_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirError> {
+        self.put(name, &self.readable(name, value)?)
+    }
+
     /// Makes an empty file, which says something by being there. A power cut may take it back.
     ///
     /// # Errors
@@ -200,8 +217,11 @@ impl RunDir {
     /// # Errors
     /// [`RunDirError`].
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirError> {
-        let text = serde_json::to_vec_pretty(value).map_err(|error| self.failed("write", name, error.into()))?;
-        self.write(name, &text)
+        self.write(name, &self.readable(name, value)?)
+    }
+
+    fn readable(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, RunDirError> {
+        serde_json::to_vec_pretty(value).map_err(|error| self.failed("write", name, error.into()))
     }
 
     /// Reads a file that [`RunDir::write_json`] wrote; `None` when it is not there.
@@ -256,10 +276,16 @@ impl RunDir {
 /// # Errors
 /// What the kernel says; the old file is then still whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, true)
+}
+
+fn replace(path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
     temp.write_all(bytes)?;
-    temp.as_file().sync_all()?;
+    if durably {
+        temp.as_file().sync_all()?;
+    }
     temp.persist(path).map(drop).map_err(|error| error.error)
 }
 

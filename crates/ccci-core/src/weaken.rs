@@ -33,6 +33,10 @@ protections! {
     WorkerDeathSignal,
     /// The worker's last act, and its answer to SIGTERM, is to become the reaper.
     BecomeReaper,
+    /// The claim on a run's directory is its keeper's alone.
+    OwnClaim,
+    /// A part of a run does not carry the tag of a run in which it was started.
+    ForeignTag,
     /// Processes that carry the run's tag are killed, also those that left every group.
     TagKill,
     /// Once teardown has begun, signals are noted and change nothing.

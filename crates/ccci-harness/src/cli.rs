@@ -127,9 +127,6 @@ pub(crate) enum Command {
     /// One part of a run; started by the keeper
     #[command(hide = true)]
     Announce { dir: PathBuf },
-    /// One part of a run; started by the keeper
-    #[command(hide = true)]
-    Worker { dir: PathBuf, lock: i32, alive: i32 },
     /// One part of a run; started by the keeper or by the worker
     #[command(hide = true)]
     Reaper {

@@ -141,7 +141,12 @@ fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
     let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
     request.plan.run_id = id.to_string();
     // What the run leaves is found by this, also after a power cut.
-    if let Err(error) = dir.write_json(file::RUN, &request.plan).and_then(|()| dir.sync()) {
+    let written = if request.plan.outlasts_the_host() {
+        dir.write_json(file::RUN, &request.plan).and_then(|()| dir.sync())
+    } else {
+        dir.put_json(file::RUN, &request.plan)
+    };
+    if let Err(error) = written {
         discard(&dir);
         return Err(error.into());
     }
@@ -209,6 +214,16 @@ fn expect_test_folder(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode> {
     what.write(<crate::cli::Cli as clap::CommandFactory>::command())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of what a part of this program did; an error is said on stderr, and a closed stderr is no reason to
+/// fail differently.
+pub(crate) fn code(done: anyhow::Result<u8>) -> u8 {
+    use std::io::Write as _;
+    done.unwrap_or_else(|error| {
+        let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {}", words(&error));
+        exit_code(&error)
+    })
 }
 
 /// Marks an error as the caller's mistake.

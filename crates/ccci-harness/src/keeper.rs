@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! wait for the lock ─ preclean ─ worker ──────────────▶ reaper ─ results ─ exit code
-//!        │ cancel                  │ ends, or SIGTERM ──▶ (the same process, by exec)
+//!        │ cancel                  │ ends, or SIGTERM ──▶ (the same process)
 //!        ▼                         │ killed ────────────▶ (a new process)
 //!       143                        ╰ deaf to SIGTERM: SIGKILL after the grace
 //! ```
 //! From the moment it has the lock, no single SIGKILL leaks: the worker's last act is to become the
-//! reaper (`execve`), so there is no moment in which only the keeper knows of the app.
+//! reaper, so there is no moment in which only the keeper knows of the app.
 
 mod ear;
 mod robbed;
@@ -22,22 +22,25 @@ use ccci_core::config::duration;
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::Birth;
+use ccci_core::lifetime::fork::Change;
 use ccci_core::lifetime::parent::PARENT_PID_VAR;
 use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
 use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
-use ccci_core::process::{Ended, Part, spawn_part, tagged};
+use ccci_core::process::{Ended, Part, fork_part, spawn_part, tagged};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::Receipt;
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
+use crate::command;
 use crate::console::{Console, count};
 use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
 use crate::reaper::{self, Mode};
+use crate::worker;
 pub(crate) use ear::{Ear, Wake};
 pub(crate) use taking::NotTaken;
 
@@ -109,12 +112,14 @@ impl Keeper {
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
         let dirty = lock.read_owner();
         let owner = self.owner();
-        // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
-        // next, should this preclean fail, must still find what to clean.
-        let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
-        lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
-        if !self.preclean(lock, dirty.as_ref())? {
-            return Ok(());
+        if self.needs_preclean(dirty.as_ref()) {
+            // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
+            // next, should this preclean fail, must still find what to clean.
+            let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
+            lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
+            if !self.preclean(lock, dirty)? {
+                return Ok(());
+            }
         }
         lock.write_owner(&Owner { phase: "starting".to_owned(), ..owner })?;
         self.work(lock)
@@ -143,15 +148,16 @@ impl Keeper {
         }
     }
 
+    /// A guard has something to clean only if its last holder did not get to it.
+    fn needs_preclean(&self, before: Option<&Owner>) -> bool {
+        let needed = matches!(self.plan.job, Job::Recipe(_)) || before.is_some();
+        needed && weaken::on(Protection::DirtyOnAcquire)
+    }
+
     /// Dirty on acquire: ends what a dead run of this domain left running and reaps what it left
     /// behind. False when the run must not start.
-    fn preclean(&mut self, lock: &AppLock, before: Option<&Owner>) -> anyhow::Result<bool> {
-        // A guard has something to clean only if its last holder did not get to it.
-        let needed = matches!(self.plan.job, Job::Recipe(_)) || before.is_some();
-        if !needed || !weaken::on(Protection::DirtyOnAcquire) {
-            return Ok(true);
-        }
-        let earlier = before.map(|owner| owner.run_dir.clone());
+    fn preclean(&mut self, lock: &AppLock, before: Option<Owner>) -> anyhow::Result<bool> {
+        let earlier = before.map(|owner| owner.run_dir);
         let clean = self.reap(lock, Mode::Preclean { earlier })?;
         if let Some(receipt) = self.dir.read_json::<Receipt>(file::PRECLEAN)?.filter(|receipt| !receipt.is_empty()) {
             self.console.say(&format!(
@@ -228,21 +234,21 @@ impl Keeper {
 
     fn start_worker(&self, lock: &AppLock, alive: &std::io::PipeWriter) -> anyhow::Result<Part> {
         use std::os::fd::AsRawFd as _;
-        let args = [
-            "worker".into(),
-            self.dir.path().as_os_str().to_owned(),
-            lock.raw_fd().to_string().into(),
-            alive.as_raw_fd().to_string().into(),
-        ];
+        let (lock, alive) = (lock.raw_fd(), alive.as_raw_fd());
         let birth = Birth {
             death_signal: weaken::on(Protection::WorkerDeathSignal).then_some(Signal::SIGTERM),
             block_cancel: true,
-            keep_fd: Some(lock.raw_fd()),
-            keep_fd_too: Some(alive.as_raw_fd()),
+            keep_fd: Some(lock),
+            keep_fd_too: Some(alive),
             ..Birth::default()
         };
-        let tags = self.plan.tag_vars().map(|(key, value)| (OsString::from(key), OsString::from(value)));
-        Ok(spawn_part(&args, self.part_env().chain(tags), birth)?)
+        let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST", Some(host)));
+        let tags = self.plan.tag_vars().map(|(key, value)| (key, Some(value)));
+        let changes = std::iter::once((PARENT_PID_VAR, None)).chain(docker).chain(tags);
+        let env: Vec<Change> = changes.map(|(key, value)| (key.into(), value.map(OsString::from))).collect();
+        // A copy: the thread that waited for the lock has ended, so that nothing is lost with an exec but time.
+        let dir = RunDir::open(self.dir.path().to_owned());
+        Ok(fork_part("worker", &env, birth, || command::code(worker::main(&dir, lock, alive)))?)
     }
 
     /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new

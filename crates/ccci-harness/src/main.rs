@@ -67,21 +67,10 @@ fn main() -> ExitCode {
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),
         Command::Announce { dir } => forge::announcing(&RunDir::open(dir)),
-        Command::Worker { dir, lock, alive } => worker::main(&RunDir::open(dir), lock, alive),
         Command::Reaper { dir, lock, preclean } => {
             let mode = preclean.map_or(reaper::Mode::Teardown, |earlier| reaper::Mode::Preclean { earlier });
-            reaper::main(RunDir::open(dir), lock, &mode)
+            reaper::main(&RunDir::open(dir), lock, &mode).map(ExitCode::from)
         }
     };
-    done.unwrap_or_else(|error| {
-        let code = command::exit_code(&error);
-        complain(&error);
-        ExitCode::from(code)
-    })
-}
-
-/// The error on stderr; a closed stderr is no reason to fail differently.
-fn complain(error: &anyhow::Error) {
-    use std::io::Write as _;
-    let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {}", command::words(error));
+    done.unwrap_or_else(|error| ExitCode::from(command::code(Err(error))))
 }

@@ -166,6 +166,12 @@ impl Plan {
         }
     }
 
+    /// Whether something of the run may be there when the host comes back from a power cut. A guard without a teardown
+    /// has processes and nothing else.
+    pub(crate) const fn outlasts_the_host(&self) -> bool {
+        !matches!(&self.job, Job::Guard(GuardJob { teardown: None, .. }))
+    }
+
     /// The tag of this run's processes.
     pub(crate) fn tag(&self) -> Tag {
         Tag::Run { run_id: self.run_id.clone(), lock: self.lock_mark() }

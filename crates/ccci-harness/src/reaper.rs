@@ -1,7 +1,6 @@
 //! The reaper: takes the app down under the lock, and writes the receipt.
 //!
-//! It starts in one of three ways: the worker became it (`execve`), the keeper started it because the
-//! worker died, or the keeper sent it ahead to clear what an earlier run left. The four cancelling
+//! It starts in one of three ways: the worker became it, the keeper started it because the worker died, or the keeper sent it ahead to clear what an earlier run left. The four cancelling
 //! signals are blocked from its first instruction on, so that nothing but its budget ends it. When
 //! the keeper is gone it also does what the keeper would have done last: results, unlink, unlock.
 
@@ -9,7 +8,6 @@ mod dependencies;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -62,40 +60,53 @@ pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode) -> Vec<String> {
 ///
 /// # Errors
 /// Before the teardown could begin; the keeper then starts another.
-pub(crate) fn main(dir: RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<ExitCode> {
-    name_process("ccci-reaper");
-    let plan = Plan::read(&dir)?;
-    let mut console = Console::of(&plan, &dir);
-    let handed_down = lock;
+pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<u8> {
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
+    let plan = Plan::read(dir)?;
+    let lock = AppLock::adopt(plan.lock_path()?, fd)?;
+    reap(&plan, dir, lock, mode)
+}
+
+/// The reaper's work, under the lock that was handed down. The cancelling signals are blocked.
+///
+/// # Errors
+/// As [`main`].
+pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode) -> anyhow::Result<u8> {
+    name_process("ccci-reaper");
+    let mut console = Console::of(plan, dir);
+    let handed_down = lock.raw_fd();
     let receipt_file = match mode {
         Mode::Teardown => file::RECEIPT,
         Mode::Preclean { .. } => file::PRECLEAN,
     };
     if *mode == Mode::Teardown {
-        report(&dir, Event::Phase { name: "teardown".to_owned() });
+        report(dir, Event::Phase { name: "teardown".to_owned() });
         console.say("== teardown ==");
     }
-    let lock = AppLock::adopt(plan.lock_path()?, fd)?.regain();
-    let (receipt, lock) = match lock {
-        Ok(lock) => (under_the_lock(&plan, &dir, &lock, mode, &mut console), Some(lock)),
-        Err(error @ LockError::Lost { .. }) => (lost(&plan, &error), None),
+    let (receipt, lock) = match lock.regain() {
+        Ok(lock) => (under_the_lock(plan, dir, &lock, mode, &mut console), Some(lock)),
+        Err(error @ LockError::Lost { .. }) => (lost(plan, &error), None),
         Err(other) => return Err(other.into()),
     };
     for residue in &receipt.residue {
         console.say(&format!("!! left over: {}: {}", residue.what, residue.why));
     }
     // Another reaper could not write it either; how this one ended says whether anything is left.
-    if let Err(error) = dir.write_json(receipt_file, &receipt) {
+    let written = match &plan.job {
+        Job::Recipe(_) => dir.write_json(receipt_file, &receipt),
+        // For its keeper alone: a clean guard's directory goes with it.
+        Job::Guard(_) => dir.put_json(receipt_file, &receipt),
+    };
+    if let Err(error) = written {
         console.say(&format!("!! there is no receipt: {error}"));
     }
     if parent_gone(Pid::from_raw(plan.keeper)) {
-        orphaned(&plan, &dir, lock, receipt.is_clean(), &mut console)?;
+        orphaned(plan, dir, lock, receipt.is_clean(), &mut console)?;
     } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
         // The keeper's share is of the file that somebody removed: this one is ours alone to give up.
         regained.release()?;
     }
-    Ok(ExitCode::from(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 }))
+    Ok(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 })
 }
 
 fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, console: &mut Console) -> Receipt {

@@ -162,7 +162,7 @@ pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let mut results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
     promotion::settle(plan, &mut results, console);
     results.previous = Past::before(&results, &plan.places.runs_dir);
-    write(dir, &results, console)?;
+    write(plan, dir, &results, console)?;
     Ok(results)
 }
 
@@ -184,16 +184,21 @@ pub(crate) fn without_lock(
     results.exit_code = verdict.exit_code();
     results.cause = cause;
     results.reason = Some(why.to_owned());
-    write(dir, &results, console)?;
+    write(plan, dir, &results, console)?;
     Ok(results)
 }
 
-fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
-    dir.write_json(file::RESULTS, results)?;
-    dir.write("junit.xml", junit::xml(results)?.as_bytes())?;
-    dir.write("badge.svg", badge::svg(results).as_bytes())?;
+fn write(plan: &Plan, dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
+    match &plan.job {
+        Job::Recipe(_) => dir.write_json(file::RESULTS, results)?,
+        // Nobody counts on a guard's: it is there only because the keeper was killed, and somebody waits for the lock.
+        Job::Guard(_) => dir.put_json(file::RESULTS, results)?,
+    }
+    // The result once more, for whoever looks at it now.
+    dir.put("junit.xml", junit::xml(results)?.as_bytes())?;
+    dir.put("badge.svg", badge::svg(results).as_bytes())?;
     let files = Files::of(dir.path()).unwrap_or_default();
-    dir.write("summary.html", run::page(results, &files, &[]).as_bytes())?;
+    dir.put("summary.html", run::page(results, &files, &[]).as_bytes())?;
     for line in summary::lines(results, dir.path()) {
         console.plain(&line);
     }

@@ -1,8 +1,9 @@
 //! The worker: does everything risky, and ends by becoming the reaper.
 //!
-//! SIGTERM (from the keeper, or from the kernel when the keeper dies) makes it replace itself by the
-//! reaper at once, wherever it is; so does its ordinary end. The reaper begins by ending what the
-//! worker had started.
+//! It is a copy of the keeper (`ccci_core::lifetime::fork`). SIGTERM (from the keeper, or from the kernel when the
+//! keeper dies) makes it replace itself by the reaper at once, wherever it is; its ordinary end makes it the reaper
+//! too, a recipe's by the same exec and a guard's by going on as one. The reaper begins by ending what the worker had
+//! started.
 
 pub(crate) mod dependencies;
 pub(crate) mod kept;
@@ -14,10 +15,10 @@ pub(crate) mod suite;
 
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use ccci_core::lifetime::exec::{adopt_fd, succeed, succeed_on_signal};
+use ccci_core::lifetime::signals;
 use ccci_core::lock::AppLock;
 use ccci_core::process::tagged;
 use ccci_core::rundir::RunDir;
@@ -30,15 +31,16 @@ use crate::plan::{Job, Plan, RecipeJob};
 use crate::reaper::{self, Mode};
 use dependencies::Dependencies;
 
-/// Runs as the worker. Returns only when it could not become the reaper; the keeper then starts one.
+/// Runs as the worker, and then as the reaper. Its exit code; other than the reaper's, it could not become one, and
+/// the keeper starts one.
 ///
 /// # Errors
-/// Before the work could begin.
-pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<ExitCode> {
+/// Before the work could begin, or the teardown.
+pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8> {
     reaper::name_process("ccci-worker");
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
-    // Closed by the exec that makes this the reaper: that is how the keeper knows.
-    let _alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;
+    // Closed where this becomes the reaper, and by the exec that makes it one: that is how the keeper knows.
+    let alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;
     let args =
         std::iter::once("cc-ci-run".to_owned()).chain(reaper::args(dir, lock, &Mode::Teardown)).collect::<Vec<_>>();
     // The reaper does not carry the run's tag: it would end itself.
@@ -50,13 +52,21 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<Ex
         nix::sys::signal::SigSet::empty().thread_set_mask()?;
     }
     let plan = Plan::read(dir)?;
-    // Held until the exec: the reaper goes on with the same fd.
+    // Held until the end of the teardown, or the exec: the reaper goes on with the same fd.
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
     work(&plan, dir, &lock);
-    if weaken::on(Protection::BecomeReaper) {
-        Err(succeed()).context("cannot become the reaper")
-    } else {
-        Ok(ExitCode::SUCCESS)
+    if !weaken::on(Protection::BecomeReaper) {
+        return Ok(0);
+    }
+    match &plan.job {
+        // Pulls, tests and the network may have left anything in this process: nothing of it goes on.
+        Job::Recipe(_) => Err(succeed()).context("cannot become the reaper"),
+        // It has waited for a command and nothing else, and is as good a reaper as a fresh one.
+        Job::Guard(_) => {
+            signals::cancel_set().thread_block()?;
+            drop(alive);
+            reaper::reap(&plan, dir, lock, &Mode::Teardown)
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::signals::{CANCEL, Signals};
-use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
+use ccci_core::lock::proc_locks::{self, Entry};
+use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner};
 use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::read_limited;
@@ -50,6 +51,8 @@ struct Sweep<'host> {
     history: History,
     /// Run directories that a dead guard's teardown is still in.
     needed: BTreeSet<PathBuf>,
+    /// The host's locks as the kernel told of them last; nothing once time has passed over it.
+    locks: Vec<Entry>,
 }
 
 /// Sweeps once.
@@ -74,6 +77,7 @@ pub(crate) fn run(
         report: Report { dry_run: options.dry_run, ..Report::default() },
         history: History::default(),
         needed: BTreeSet::new(),
+        locks: Vec::new(),
     };
     let looked = SystemTime::now();
     let survey = survey::look(places, &base, &sweep.substrates, &sweep.memory);
@@ -176,7 +180,7 @@ impl Sweep<'_> {
 
     fn report_holder(&mut self, at: &LockPath) {
         let record = read_limited(at.path(), RECORD).ok().and_then(|bytes| owner::parse(&bytes));
-        let entries = proc_locks::of(at.path()).unwrap_or_default();
+        let entries = self.entries_of(at.path());
         let waiting = entries.iter().filter(|entry| entry.waits).count();
         let pid = entries.iter().find(|entry| !entry.waits).map(|entry| entry.pid);
         // A record that is not the holder's says nothing about it: it may be a dead run's, not yet replaced.
@@ -196,6 +200,17 @@ impl Sweep<'_> {
         } else {
             Finding::Live { name, holder, waiting }
         });
+    }
+
+    /// Holder and waiters of a lock. All locks are read again only for one that is not among those of the last look,
+    /// or every lock that is held would cost as much as there are.
+    fn entries_of(&mut self, path: &Path) -> Vec<Entry> {
+        let known = proc_locks::among(&self.locks, path).unwrap_or_default();
+        if !known.is_empty() {
+            return known;
+        }
+        self.locks = proc_locks::all().unwrap_or_default();
+        proc_locks::among(&self.locks, path).unwrap_or_default()
     }
 
     fn reap(&mut self, domain: &Domain) {
@@ -228,6 +243,7 @@ impl Sweep<'_> {
             budget,
         };
         let receipt = take_down(&teardown, &mut |_| {});
+        self.locks.clear();
         let clean = receipt.is_clean();
         if !clean && let Err(lost) = lock.verify() {
             // That is no app that would not go: who has the lock now reaps it, or the next sweep.

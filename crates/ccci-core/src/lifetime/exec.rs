@@ -48,45 +48,47 @@ pub struct Birth {
 pub fn arm_child(command: &mut Command, birth: Birth) {
     let parent = nix::unistd::getpid().as_raw();
     let score = birth.oom_score_adj.map(|score| score.to_string().into_bytes());
-    let prepare = move || -> io::Result<()> {
-        // SAFETY: only async-signal-safe system calls on values that were made before the fork.
-        unsafe {
-            if birth.new_session || birth.own_terminal {
-                check(libc::setsid())?;
-            }
-            if birth.own_terminal {
-                check(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
-            }
-            if let Some(signal) = birth.death_signal {
-                check(libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0))?;
-                // A parent that died before the prctl sends nothing.
-                if libc::getppid() != parent {
-                    libc::_exit(143);
-                }
-            }
-            for fd in [birth.keep_fd, birth.keep_fd_too].into_iter().flatten() {
-                check(libc::fcntl(fd, libc::F_SETFD, 0))?;
-            }
-            if let Some(score) = &score {
-                // Best effort: a container may not let us.
-                let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-                if fd >= 0 {
-                    libc::write(fd, score.as_ptr().cast(), score.len());
-                    libc::close(fd);
-                }
-            }
-            let mask = if birth.block_cancel { signals::cancel_set() } else { SigSet::empty() };
-            check(libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut()))?;
-        }
-        Ok(())
-    };
-    // SAFETY: `prepare` keeps to what may run between fork and exec, see above.
+    // SAFETY: `prepare` keeps to what may run between fork and exec, see there.
     unsafe {
-        command.pre_exec(prepare);
+        command.pre_exec(move || prepare(&birth, parent, score.as_deref()));
     }
 }
 
-fn check(result: c_int) -> io::Result<()> {
+/// What a child does first to be as `birth` says, `parent` being who forked it and `score` the text of its
+/// `oom_score_adj`: only async-signal-safe system calls on values that were made before the fork.
+pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) -> io::Result<()> {
+    // SAFETY: system calls with valid arguments.
+    unsafe {
+        if birth.new_session || birth.own_terminal {
+            check(libc::setsid())?;
+        }
+        if birth.own_terminal {
+            check(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
+        }
+        if let Some(signal) = birth.death_signal {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0))?;
+            // A parent that died before the prctl sends nothing.
+            if libc::getppid() != parent {
+                libc::_exit(143);
+            }
+        }
+        for fd in [birth.keep_fd, birth.keep_fd_too].into_iter().flatten() {
+            check(libc::fcntl(fd, libc::F_SETFD, 0))?;
+        }
+        if let Some(score) = score {
+            // Best effort: a container may not let us.
+            let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if fd >= 0 {
+                libc::write(fd, score.as_ptr().cast(), score.len());
+                libc::close(fd);
+            }
+        }
+        let mask = if birth.block_cancel { signals::cancel_set() } else { SigSet::empty() };
+        check(libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut()))
+    }
+}
+
+pub(super) fn check(result: c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

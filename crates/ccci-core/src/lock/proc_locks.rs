@@ -53,9 +53,24 @@ fn parse_line(line: &str) -> Option<Entry> {
 /// # Errors
 /// When the file or `/proc/locks` cannot be read.
 pub fn of(path: &Path) -> io::Result<Vec<Entry>> {
+    among(&all()?, path)
+}
+
+/// The entries of all lock files of the host.
+///
+/// # Errors
+/// When `/proc/locks` cannot be read.
+pub fn all() -> io::Result<Vec<Entry>> {
+    Ok(parse(&std::fs::read_to_string("/proc/locks")?))
+}
+
+/// The entries of one lock file among all.
+///
+/// # Errors
+/// When there is no such file.
+pub fn among(entries: &[Entry], path: &Path) -> io::Result<Vec<Entry>> {
     let meta = path.symlink_metadata()?;
-    let text = std::fs::read_to_string("/proc/locks")?;
-    Ok(of_inode(&parse(&text), meta.dev(), meta.ino()))
+    Ok(of_inode(entries, meta.dev(), meta.ino()))
 }
 
 /// The entries of one inode among all.

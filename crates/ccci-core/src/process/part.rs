@@ -3,15 +3,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{Ended, ProcessError, ended, pid_of, spawn};
+use super::{Ended, ProcessError, pid_of, spawn};
 use crate::lifetime::exec::{Birth, SELF_EXE, arm_child};
+use crate::lifetime::fork::{self, Change};
 
-/// Starts this same program as another part of the run (worker, reaper).
+/// Starts this same program as another part of the run.
 ///
 /// # Errors
 /// [`ProcessError::Start`].
@@ -31,7 +34,17 @@ pub fn spawn_part(
         command: format!("{SELF_EXE} {}", args[0].to_string_lossy()),
         source,
     })?;
-    Ok(Part { pid: pid_of(&child), child })
+    Ok(Part { pid: pid_of(&child), ended: None })
+}
+
+/// Starts `body` as another part of the run, in a copy of this process: see [`fork::fork`].
+///
+/// # Errors
+/// [`ProcessError::Start`].
+pub fn fork_part(name: &str, env: &[Change], birth: Birth, body: impl FnOnce() -> u8) -> Result<Part, ProcessError> {
+    let forked = fork::fork(birth, env, body);
+    let pid = forked.map_err(|source| ProcessError::Start { command: name.to_owned(), source })?;
+    Ok(Part { pid, ended: None })
 }
 
 /// A part of the run: a child of ours that is this same program.
@@ -39,7 +52,7 @@ pub fn spawn_part(
 pub struct Part {
     /// Its pid, valid until it is collected.
     pub pid: Pid,
-    child: Child,
+    ended: Option<Ended>,
 }
 
 impl Part {
@@ -48,7 +61,7 @@ impl Part {
     /// # Errors
     /// What `waitpid(2)` says.
     pub fn try_wait(&mut self) -> io::Result<Option<Ended>> {
-        Ok(self.child.try_wait()?.map(ended))
+        self.collect(Some(WaitPidFlag::WNOHANG))
     }
 
     /// Waits for its end.
@@ -56,12 +69,30 @@ impl Part {
     /// # Errors
     /// What `waitpid(2)` says.
     pub fn wait(&mut self) -> io::Result<Ended> {
-        Ok(ended(self.child.wait()?))
+        loop {
+            if let Some(ended) = self.collect(None)? {
+                return Ok(ended);
+            }
+        }
     }
 
-    /// Sends a signal to it alone. It is not collected yet, so the pid cannot be another's.
+    fn collect(&mut self, flags: Option<WaitPidFlag>) -> io::Result<Option<Ended>> {
+        if self.ended.is_none() {
+            self.ended = match waitpid(self.pid, flags) {
+                Ok(WaitStatus::Exited(_, code)) => Some(Ended::Exited(code)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ended::Killed(signal as i32)),
+                Ok(_) | Err(Errno::EINTR) => None,
+                Err(errno) => return Err(errno.into()),
+            };
+        }
+        Ok(self.ended)
+    }
+
+    /// Sends a signal to it alone, unless it was collected: then the pid may be another's.
     pub fn signal(&self, signal: Signal) {
-        // ESRCH cannot be: an ended child stays a zombie until `try_wait`.
-        let _sent = nix::sys::signal::kill(self.pid, signal);
+        if self.ended.is_none() {
+            // ESRCH cannot be: an ended child stays a zombie until it is collected.
+            let _sent = nix::sys::signal::kill(self.pid, signal);
+        }
     }
 }

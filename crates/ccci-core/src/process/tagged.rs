@@ -8,7 +8,8 @@
 //! whose lock it is, its run it is.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
@@ -28,7 +29,9 @@ pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
 /// The variable with the path of the run's lock file, see [`lock_mark`].
 pub const LOCK_VAR: &str = "CCCI_LOCK";
 /// Environments beyond this are read in part.
-const MAX_ENVIRON: u64 = 1 << 20;
+const MAX_ENVIRON: usize = 1 << 20;
+/// What nearly every environment fits into, so that one read has all of it.
+const FIRST_READ: usize = 1 << 14;
 /// The longest that a process may be in the middle of an exec, and how often it is looked at meanwhile.
 const EXEC: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -52,20 +55,20 @@ pub enum Tag {
 
 impl Tag {
     fn matches(&self, environ: &[u8]) -> bool {
-        let has = |key: &str, value: &str| {
-            environ.split(|byte| *byte == 0).any(|entry| {
-                entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
-            })
-        };
+        let has = |key: &str, value: &str| entries(environ, key).any(|found| found == value.as_bytes());
         match self {
             Self::Run { run_id, lock } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
             // What only sets the one by hand is no run's process.
-            Self::Lock(lock) => {
-                has(LOCK_VAR, lock) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
-            }
+            Self::Lock(lock) => has(LOCK_VAR, lock) && entries(environ, RUN_ID_VAR).next().is_some(),
             Self::Variable(key, value) => has(key, value),
         }
     }
+}
+
+/// The values that a variable has in an environment.
+fn entries<'env>(environ: &'env [u8], key: &str) -> impl Iterator<Item = &'env [u8]> {
+    let values = environ.split(|byte| *byte == 0);
+    values.filter_map(move |entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
 }
 
 /// What processes of a run under this lock carry in [`LOCK_VAR`]: the file's path, however its directory
@@ -103,19 +106,23 @@ pub enum TagError {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
-    let spared = ancestry();
+    let mut look = Look::default();
     let mut found = Vec::new();
     for pid in pids()? {
-        if spared.contains(&pid) || !settled_environ(pid)?.is_some_and(|environ| tag.matches(&environ)) {
+        if !look.carries(pid, tag)? {
             continue;
         }
         let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { continue };
         let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
         // Again, now that the number is pinned.
-        if is_gone(pid) || !settled_environ(pid)?.is_some_and(|environ| tag.matches(&environ)) {
+        if is_gone(pid) || !look.carries(pid, tag)? {
             continue;
         }
         found.push(Found { pid, name: name(pid), fd });
+    }
+    if !found.is_empty() {
+        let spared = ancestry();
+        found.retain(|process| !spared.contains(&process.pid));
     }
     Ok(found)
 }
@@ -189,11 +196,11 @@ fn wait_gone(found: &[Found], limit: Duration) -> io::Result<()> {
 /// When `/proc` cannot be listed.
 pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
     let mut values = BTreeSet::new();
-    for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
-        for entry in environ(pid).unwrap_or_default().split(|byte| *byte == 0) {
-            let value = entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-            values.extend(value.map(|value| String::from_utf8_lossy(value).into_owned()));
-        }
+    let mut look = Look::default();
+    for pid in pids()? {
+        // One that has ended has none any more.
+        let found = entries(look.environ(pid).unwrap_or_default(), key);
+        values.extend(found.map(|value| String::from_utf8_lossy(value).into_owned()));
     }
     Ok(values)
 }
@@ -204,13 +211,10 @@ pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
 /// When `/proc` cannot be listed.
 pub fn locks() -> io::Result<BTreeSet<String>> {
     let mut locks = BTreeSet::new();
-    for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
-        let environ = environ(pid).unwrap_or_default();
-        let value = |key: &str| {
-            let mut entries = environ.split(|byte| *byte == 0);
-            entries.find_map(|entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
-        };
-        if let (Some(lock), Some(_)) = (value(LOCK_VAR), value(RUN_ID_VAR)) {
+    let mut look = Look::default();
+    for pid in pids()? {
+        let environ = look.environ(pid).unwrap_or_default();
+        if let (Some(lock), Some(_)) = (entries(environ, LOCK_VAR).next(), entries(environ, RUN_ID_VAR).next()) {
             locks.insert(String::from_utf8_lossy(lock).into_owned());
         }
     }
@@ -240,23 +244,57 @@ fn pids() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// A process's environment as it was at its start; `None` when it is gone or not ours to read.
-fn environ(pid: u32) -> Option<Vec<u8>> {
-    super::read_limited(format!("/proc/{pid}/environ").as_ref(), MAX_ENVIRON).ok()
+/// A look at many processes, one after the other, into one buffer.
+#[derive(Default)]
+struct Look {
+    buffer: Vec<u8>,
 }
 
-/// [`environ`], of a process that may be about to have one: in the middle of an exec it has none for a
-/// moment, and would be missed.
-fn settled_environ(pid: u32) -> io::Result<Option<Vec<u8>>> {
-    let limit = Deadline::after(EXEC);
-    loop {
-        let environ = environ(pid);
-        let settled = environ.as_ref().is_none_or(|environ| !environ.is_empty());
-        if settled || limit.passed() || !stat_fields(pid).is_some_and(|fields| is_in_exec(&fields)) {
-            return Ok(environ);
+impl Look {
+    /// A process's environment as it was at its start; `None` when it is gone or not ours to read.
+    fn environ(&mut self, pid: u32) -> Option<&[u8]> {
+        let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+        let mut length = 0;
+        loop {
+            if length == self.buffer.len() {
+                if length >= MAX_ENVIRON {
+                    break;
+                }
+                self.buffer.resize((2 * length).max(FIRST_READ), 0);
+            }
+            match (&file).read(&mut self.buffer[length..]) {
+                Ok(0) => break,
+                Ok(more) => {
+                    length += more;
+                    // The kernel gives less than was asked for at the end alone.
+                    if length < self.buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
         }
-        let Some(handle) = super::handle_of(nix::unistd::Pid::from_raw(pid.cast_signed()))? else { return Ok(None) };
-        wait_ready(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], Some(LOOK_AGAIN))?;
+        Some(&self.buffer[..length])
+    }
+
+    /// Whether a process carries a tag. One that is in the middle of an exec has no environment for a moment, and is
+    /// waited for: it would be missed.
+    fn carries(&mut self, pid: u32, tag: &Tag) -> io::Result<bool> {
+        let limit = Deadline::after(EXEC);
+        loop {
+            let Some(environ) = self.environ(pid) else { return Ok(false) };
+            if !environ.is_empty() {
+                return Ok(tag.matches(environ));
+            }
+            if limit.passed() || !stat_fields(pid).is_some_and(|fields| is_in_exec(&fields)) {
+                return Ok(false);
+            }
+            let Some(handle) = super::handle_of(nix::unistd::Pid::from_raw(pid.cast_signed()))? else {
+                return Ok(false);
+            };
+            wait_ready(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], Some(LOOK_AGAIN))?;
+        }
     }
 }
 
@@ -271,7 +309,10 @@ fn is_in_exec(fields: &[String]) -> bool {
 
 /// The fields of `/proc/<pid>/stat` after the command name, which may contain anything.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Fifty numbers; one read has them all.
+    let mut buffer = [0; 2048];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
     let (_, rest) = text.rsplit_once(')')?;
     Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }

@@ -74,7 +74,7 @@ impl Keeper {
             OnConflict::Supersede => self.ask_to_stop(path),
         }
         self.wait_clock();
-        let waiting = path.wait()?;
+        let mut waiting = path.wait()?;
         let mut line = Deadline::after(self.console.pace());
         loop {
             if let Some(outcome) = waiting.outcome() {

@@ -187,7 +187,7 @@ pub(crate) fn take_within(at: &ccci_core::lock::LockPath, limit: Duration) -> Re
         Ok(None) | Err(LockError::Held { .. }) => {}
         Err(other) => return Err(other),
     }
-    let waiting = at.wait()?;
+    let mut waiting = at.wait()?;
     loop {
         if let Some(outcome) = waiting.outcome() {
             return outcome;
