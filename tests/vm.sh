@@ -98,6 +98,11 @@ trap 'exit 130' INT
 
 "$root/nix/tests/overlay.sh" "$target/static/$triple/debug" "$run/overlay"
 mkdir "$run/tmp"
+if [[ $backend == qemu ]]; then
+  # The limits of the host under test know nothing of emulation: ten times as long too.
+  sed --in-place --regexp-extended 's/^((deadline|wait_timeout|teardown_budget) = "[0-9]+)m"/\10m"/' \
+    "$run/overlay/etc/cc-ci/settings.toml"
+fi
 
 one() {
   TMPDIR=$run/tmp DRIVER_SLOWNESS=$slowness exec unshare --mount-proc --pid --fork --kill-child \
