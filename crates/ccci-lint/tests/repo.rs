@@ -70,7 +70,7 @@ fn yamllint_finds_its_fault() {
 
 /// Each a fault to one tool, and to its stand-in where that tool cannot be had.
 const DISPLEASING: [(&str, &str); 3] = [
-    ("statix", "x: { a = x == true; } # displeases statix\n"),
+    ("statix", "x: { a = x.a; } # displeases statix\n"),
     ("deadnix", "let\n  a = 1; # displeases deadnix\nin\n{ }\n"),
     ("nixfmt", "{a=1;} # displeases nixfmt\n"),
 ];
