@@ -46,3 +46,4 @@ for tool in "${!crate[@]}"; do
     CARGO_TARGET_DIR=target/tools/build cargo install --quiet --debug --locked --root target/tools "${crate[$tool]}"
   fi
 done
+rm -rf target/tools/build
