@@ -1,6 +1,6 @@
 {
   chromium,
-  mkShellNoCC,
+  mkShell,
   rust-analyzer,
   packageSet,
   treefmt,
@@ -22,7 +22,8 @@ in
   };
 
   # `nix develop .#lint --command cc-ci-lint repo`: the linter with exactly the tools it drives.
-  lint = mkShellNoCC {
+  # A C compiler belongs to them: clippy builds what the crates' build scripts are.
+  lint = mkShell {
     packages = [ unwrapped ] ++ packageSet.lintTools;
   };
 }

@@ -332,16 +332,18 @@ in
           ProcSubset = "all";
           ProtectProc = "default";
 
-          # Read-only but for what cc-ci itself makes. Docker's socket can be connected to all the same.
+          # Read-only, and without home directories, but for what cc-ci itself makes and, where abra keeps
+          # them, the env files of test apps. Docker's socket can be connected to all the same.
           ProtectSystem = "strict";
-          ReadWritePaths = [
+          ProtectHome = "tmpfs";
+          # Bound, and not ReadWritePaths: they may be below a home. One that is missing is for the sweep to
+          # say; it would else be a sweep that systemd does not even start.
+          BindPaths = map (path: "-${path}") [
             cfg.lockDir
             cfg.runsDir
             cfg.stateDir
+            cfg.settings.abra_dir
           ];
-          # Of the home directories only the env files of test apps, where abra keeps them.
-          ProtectHome = "tmpfs";
-          BindPaths = [ "-${cfg.settings.abra_dir}" ];
           PrivateTmp = true;
           PrivateDevices = true;
           ProtectClock = true;

@@ -35,6 +35,7 @@ let
       ../Cargo.lock
       ../clippy.toml
       ../deny.toml
+      ../rustfmt.toml
       ../crates
       ../tests
     ];

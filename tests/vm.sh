@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The VM tests of nix/tests without Nix: their scripts on a Debian guest in a container with a systemd of its
-# own, with the units, timer and tmpfiles rules that the NixOS module evaluates to. Under `nix flake check` the
-# same scripts run on NixOS.
+# The VM tests of nix/tests without Nix: their scripts on a Debian guest with the units, timer and tmpfiles rules
+# that the NixOS module evaluates to. Under `nix flake check` the same scripts run on NixOS.
 #
-#   tests/vm.sh [NAME...]
+#   tests/vm.sh [--backend nspawn|qemu] [NAME...]
+#
+# nspawn: a container with a systemd of its own, quick, on this machine's kernel. qemu: a whole machine under
+# emulation, for a loss of power that is one; minutes for each script.
 #
 # The guest and the driver of the scripts are tools from beside the repository. Where those, root or a
 # container cannot be had, it says what it skips and why, and that is no failure.
@@ -12,13 +14,36 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/../shared/tools
 target=${CARGO_TARGET_DIR:-$root/target}
 work=$target/vm
-# More than the cores: a script mostly waits for its Swarm.
-at_once=3
+declare -A package_of=([mmdebstrap]=mmdebstrap [mke2fs]=e2fsprogs)
 
 skip() {
   echo "== SKIPPED: the VM tests (nix/tests): $* ==" >&2
   exit 0
 }
+
+backend=nspawn
+if [[ ${1-} == --backend ]]; then
+  backend=${2:?nspawn or qemu}
+  shift 2
+fi
+case $backend in
+nspawn)
+  package_of["systemd-nspawn"]=systemd-container
+  # More than the cores: a script mostly waits for its Swarm.
+  at_once=3
+  slowness=1
+  ;;
+qemu)
+  package_of["qemu-system-x86_64"]=qemu-system-x86
+  # Here it waits for its own processor.
+  at_once=1
+  slowness=10
+  ;;
+*)
+  echo "no backend '$backend': nspawn or qemu" >&2
+  exit 2
+  ;;
+esac
 
 names=("$@")
 if ((!$#)); then
@@ -33,9 +58,9 @@ fi
 [[ -e $tools/driver.py && -e $tools/build-vm.sh ]] || skip "there is no ../shared/tools with build-vm.sh and driver.py"
 [[ $(id -u) == 0 ]] || skip "they need root"
 missing=()
-command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
-command -v mke2fs >/dev/null || missing+=(e2fsprogs)
-command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+for command in "${!package_of[@]}"; do
+  command -v "$command" >/dev/null || missing+=("${package_of[$command]}")
+done
 if ((${#missing[@]})); then
   command -v apt-get >/dev/null || skip "please install ${missing[*]}"
   apt-get update -qq || true
@@ -73,10 +98,16 @@ trap 'exit 130' INT
 
 "$root/nix/tests/overlay.sh" "$target/static/$triple/debug" "$run/overlay"
 mkdir "$run/tmp"
+if [[ $backend == qemu ]]; then
+  # The limits of the host under test know nothing of emulation: ten times as long too.
+  sed --in-place --regexp-extended 's/^((deadline|wait_timeout|teardown_budget) = "[0-9]+)m"/\10m"/' \
+    "$run/overlay/etc/cc-ci/settings.toml"
+fi
 
 one() {
-  TMPDIR=$run/tmp exec unshare --mount-proc --pid --fork --kill-child python3 "$tools/driver.py" --backend nspawn \
-    --image "$work/guest" --overlay "$run/overlay" --timeout 600 --console "$root/nix/tests/$1.py" >"$work/$1.log" 2>&1
+  TMPDIR=$run/tmp DRIVER_SLOWNESS=$slowness exec unshare --mount-proc --pid --fork --kill-child \
+    python3 "$tools/driver.py" --backend "$backend" --image "$work/guest" --overlay "$run/overlay" \
+    --timeout $((600 * slowness)) --console "$root/nix/tests/$1.py" >"$work/$1.log" 2>&1
 }
 
 failed=()

@@ -1,3 +1,7 @@
+def lab(command):
+    return machine.succeed(f"/etc/cc-ci-lab/lab {command}").strip()
+
+
 machine.wait_for_unit("multi-user.target")
 
 with subtest("maxTests is the runner's capacity and the program's own limit"):
@@ -31,5 +35,16 @@ with subtest("the settings that the host was built with are accepted, and a miss
     t.assertEqual(code, 2)
     t.assertIn("dead_line", said)
 
-with subtest("a sweep of a clean host finds nothing and succeeds, hardened as it is"):
+with subtest("a sweep of a clean host succeeds, hardened as it is, and leaves what is not cc-ci's"):
+    machine.succeed("systemctl stop cc-ci-janitor.timer")
+    lab("setup")
+    machine.succeed("systemctl start cc-ci-janitor.service")
+    t.assertIn("nothing to do", machine.succeed("journalctl --unit cc-ci-janitor --output cat"))
+    lab("witness")
+
+with subtest("a directory that somebody removed is the sweep's to say, and no sweep that does not start"):
+    machine.succeed("rmdir /var/lib/cc-ci-runs", "mv /var/lib/cc-ci /var/lib/away")
+    machine.succeed("systemctl start cc-ci-janitor.service")
+    t.assertIn("/var/lib/cc-ci/janitor.json", machine.succeed("journalctl --unit cc-ci-janitor --output cat"))
+    machine.succeed("mv /var/lib/away /var/lib/cc-ci", "systemd-tmpfiles --create --prefix /var/lib/cc-ci-runs")
     machine.succeed("systemctl start cc-ci-janitor.service")

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use xshell::Shell;
 
-use tools::Options;
+use tools::{NixTool, Options};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -56,9 +56,16 @@ struct Repo {
     /// Only the house rules, no outside tools
     #[arg(long, conflicts_with = "fix")]
     rules_only: bool,
-    /// Leave Nix files to nixfmt, statix and deadnix elsewhere: outside Nix not all three can be had
-    #[arg(long)]
-    no_nix: bool,
+    /// Leave Nix files to these tools elsewhere, to all three by default: outside Nix not each can be had
+    #[arg(
+        long,
+        value_name = "TOOL,...",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = "statix,deadnix,nixfmt"
+    )]
+    no_nix: Vec<NixTool>,
     /// The repository
     #[arg(default_value = ".")]
     dir: PathBuf,
@@ -97,9 +104,13 @@ fn lint(repo: &Repo) -> anyhow::Result<Vec<String>> {
     let files = tools::files(&shell)?;
     let mut problems = rules::check(&shell, &files);
     if !repo.rules_only {
-        problems.extend(tools::run(&shell, &files, Options { fix: repo.fix, nix: !repo.no_nix }));
-        if repo.no_nix && files.iter().any(|file| file.ends_with(".nix")) {
-            say("== NOT LOOKED AT (--no-nix): *.nix; with Nix: nix develop .#lint --command cc-ci-lint repo ==");
+        problems.extend(tools::run(&shell, &files, Options { fix: repo.fix, without: &repo.no_nix }));
+        if !repo.no_nix.is_empty() && files.iter().any(|file| file.ends_with(".nix")) {
+            let tools: Vec<_> = repo.no_nix.iter().map(|tool| tool.name()).collect();
+            say(&format!(
+                "== NOT LOOKED AT (--no-nix): *.nix by {}; with Nix: nix develop .#lint --command cc-ci-lint repo ==",
+                tools.join(", ")
+            ));
         }
     }
     Ok(problems)

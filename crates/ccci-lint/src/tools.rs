@@ -3,15 +3,35 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use xshell::{Cmd, Shell, cmd};
 
 /// Which outside tools are asked, and whether they may write.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Options {
+pub(crate) struct Options<'a> {
     /// Let the formatters write.
     pub(crate) fix: bool,
-    /// Ask the tools that only Nix brings along, too.
-    pub(crate) nix: bool,
+    /// Of the tools for Nix files those that are not asked.
+    pub(crate) without: &'a [NixTool],
+}
+
+/// A tool for Nix files. Unlike the others not each can be had everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NixTool {
+    Statix,
+    Deadnix,
+    Nixfmt,
+}
+
+impl NixTool {
+    /// What it is called, on the command line and as a program.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Statix => "statix",
+            Self::Deadnix => "deadnix",
+            Self::Nixfmt => "nixfmt",
+        }
+    }
 }
 
 /// The files to look at: what git tracks or does not ignore; all there are where there is no git
@@ -51,7 +71,7 @@ fn walk(root: &Path, below: &str, found: &mut Vec<String>) -> anyhow::Result<()>
 }
 
 /// Runs every tool that has something to look at; what each says when it is not content.
-pub(crate) fn run(shell: &Shell, files: &[String], Options { fix, nix }: Options) -> Vec<String> {
+pub(crate) fn run(shell: &Shell, files: &[String], Options { fix, without }: Options<'_>) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tool = |name: &str, command: Cmd<'_>| {
         let done = command.quiet().ignore_status().output();
@@ -75,16 +95,22 @@ pub(crate) fn run(shell: &Shell, files: &[String], Options { fix, nix }: Options
         tool("clippy", cmd!(shell, "cargo clippy --quiet --workspace --all-targets -- --deny warnings"));
     }
     let expressions = with(&[".nix"]);
-    if nix && !expressions.is_empty() {
+    // The formatter last, for it formats what the others have written.
+    for each in [NixTool::Statix, NixTool::Deadnix, NixTool::Nixfmt] {
+        if expressions.is_empty() || without.contains(&each) {
+            continue;
+        }
         let list = &expressions;
-        let check = (!fix).then_some("--check");
-        // statix looks at one file or folder at a time.
-        let verb = if fix { "fix" } else { "check" };
-        tool("statix", cmd!(shell, "statix {verb} ."));
-        let edit = if fix { "--edit" } else { "--fail" };
-        tool("deadnix", cmd!(shell, "deadnix {edit} {list...}"));
-        // Last, for it formats what the others have written.
-        tool("nixfmt", cmd!(shell, "nixfmt {check...} {expressions...}"));
+        let command = match (each, fix) {
+            // statix looks at one file or folder at a time.
+            (NixTool::Statix, false) => cmd!(shell, "statix check ."),
+            (NixTool::Statix, true) => cmd!(shell, "statix fix ."),
+            (NixTool::Deadnix, false) => cmd!(shell, "deadnix --fail {list...}"),
+            (NixTool::Deadnix, true) => cmd!(shell, "deadnix --edit {list...}"),
+            (NixTool::Nixfmt, false) => cmd!(shell, "nixfmt --check {list...}"),
+            (NixTool::Nixfmt, true) => cmd!(shell, "nixfmt {list...}"),
+        };
+        tool(each.name(), command);
     }
     let scripts: Vec<&String> = files.iter().filter(|file| is_shell(shell, file)).collect();
     if !scripts.is_empty() {
@@ -136,9 +162,13 @@ mod tests {
         shell.set_var("PATH", dir.path());
         shell.write_file("x.nix", "{ }").unwrap();
         let files = ["x.nix".to_owned()];
-        let problems = run(&shell, &files, Options { fix: false, nix: true });
-        assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems.iter().all(|problem| problem.contains("cannot be run")), "{problems:?}");
-        assert!(run(&shell, &files, Options { fix: false, nix: false }).is_empty());
+        let missing = |without: &[NixTool]| {
+            let problems = run(&shell, &files, Options { fix: false, without });
+            assert!(problems.iter().all(|problem| problem.contains("cannot be run")), "{problems:?}");
+            problems.iter().map(|problem| problem.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&[]), ["statix", "deadnix", "nixfmt"]);
+        assert_eq!(missing(&[NixTool::Statix]), ["deadnix", "nixfmt"]);
+        assert!(missing(NixTool::value_variants()).is_empty());
     }
 }

@@ -17,7 +17,7 @@ fn recipe(says: &str) -> (TempDir, Shell) {
     shell.write_file("compose.yml", COMPOSE).unwrap();
     shell.write_file(".env.sample", "TYPE=hello\n").unwrap();
     commit(&shell);
-    stand_ins(&shell, "abra");
+    stand_ins(&shell, "abra", false);
     let file = dir.path().join(".git/says");
     shell.write_file(&file, says).unwrap();
     shell.set_var("LINT_SAYS", file);

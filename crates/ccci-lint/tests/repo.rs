@@ -22,7 +22,7 @@ fn tree() -> (TempDir, Shell) {
     // Whoever runs the tests may build elsewhere, or with more flags.
     shell.set_var("CARGO_TARGET_DIR", dir.path().join("target"));
     shell.set_var("RUSTFLAGS", "");
-    stand_ins(&shell, "nix");
+    stand_ins(&shell, "nix", true);
     (dir, shell)
 }
 
@@ -68,11 +68,36 @@ fn yamllint_finds_its_fault() {
     finds("x.yml", YAML, "---\na: 1\na: 2\n", "yamllint:");
 }
 
-/// By stand-ins: what is tested is that each is asked and believed.
+/// Each a fault to one tool, and to its stand-in where that tool cannot be had.
+const DISPLEASING: [(&str, &str); 3] = [
+    ("statix", "x: { a = x.a; } # displeases statix\n"),
+    ("deadnix", "let\n  a = 1; # displeases deadnix\nin\n{ }\n"),
+    ("nixfmt", "{a=1;} # displeases nixfmt\n"),
+];
+
 #[test]
-fn the_tools_for_nix_are_asked_and_believed() {
-    for tool in ["statix", "deadnix", "nixfmt"] {
-        finds("x.nix", "{ }\n", &format!("{{ }} # displeases {tool}\n"), &format!("{tool}:"));
+fn the_tools_for_nix_find_their_faults() {
+    for (tool, bad) in DISPLEASING {
+        finds("x.nix", "{ }\n", bad, &format!("{tool}:"));
+    }
+}
+
+#[test]
+fn of_the_tools_for_nix_only_the_named_are_left_out_and_it_is_said() {
+    let (_dir, shell) = tree();
+    for (tool, bad) in DISPLEASING {
+        shell.write_file("x.nix", bad).unwrap();
+        for left_out in ["statix", "deadnix", "nixfmt"] {
+            let verdict = lint(&shell, &[&format!("--no-nix={left_out}")]);
+            assert_eq!(verdict.passed, left_out == tool, "{tool} without {left_out}: {}", verdict.said);
+            assert!(
+                verdict.said.contains(&format!("NOT LOOKED AT (--no-nix): *.nix by {left_out};")),
+                "{}",
+                verdict.said
+            );
+        }
+        let verdict = lint(&shell, &["--no-nix"]);
+        assert!(verdict.passed && verdict.said.contains("by statix, deadnix, nixfmt;"), "{}", verdict.said);
     }
 }
 

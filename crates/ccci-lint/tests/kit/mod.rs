@@ -34,10 +34,11 @@ pub(crate) fn repository() -> (TempDir, Shell) {
     (dir, shell)
 }
 
-/// With these stand-ins before what the `PATH` has.
-pub(crate) fn stand_ins(shell: &Shell, which: &str) {
+/// With these stand-ins before what the `PATH` has, or only for what it has not.
+pub(crate) fn stand_ins(shell: &Shell, which: &str, only_where_missing: bool) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-ins").join(which);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(std::iter::once(dir).chain(std::env::split_paths(&path))).unwrap();
-    shell.set_var("PATH", path);
+    let mut dirs: Vec<_> = std::env::split_paths(&path).collect();
+    dirs.insert(if only_where_missing { dirs.len() } else { 0 }, dir);
+    shell.set_var("PATH", std::env::join_paths(dirs).unwrap());
 }
