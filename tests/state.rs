@@ -289,6 +289,17 @@ fn wrong_settings_are_named_before_anything_happens() {
     assert!(check.err().contains("settings.toml:5: unknown key `max_test`"), "{}", check.err());
 }
 
+#[test]
+fn settings_are_found_from_where_the_caller_is() {
+    let host = Host::new();
+    let settings = host.path("settings.toml");
+    let script = format!("ln -s '{}' beside.toml\nCCCI_SETTINGS=beside.toml @@", settings.display());
+    host.command(&["cc-ci-run", "guard", "--name", "near", "--", "true"]).script(&script).end().expect_clean(0);
+    let missing = host.command(&["cc-ci-run", "--config", "nowhere.toml", "guard", "--name", "near", "--", "true"]);
+    let missing = missing.end().expect(2);
+    assert!(missing.err().contains("/nowhere.toml"), "{}", missing.err());
+}
+
 /// Runs a step whose runs directory is a file system of `size` bytes, its own and gone with it.
 fn on_a_small_disk<'host>(host: &'host Host, size: &str, fill: &str) -> ccci_tests::step::Ended<'host> {
     let runs = host.path("runs").display().to_string();

@@ -320,8 +320,9 @@ struct Cost {
 impl Cost {
     fn of(child: &Child) -> Self {
         let dir = PathBuf::from(format!("/proc/{}", child.id()));
+        // Page by page: the counter in `status` is off by up to half a MiB on this kernel.
         let mut cost =
-            Self { wakeups: 0.0, milliseconds: 0.0, resident: field(&dir.join("status"), "VmRSS:") / 1024.0 };
+            Self { wakeups: 0.0, milliseconds: 0.0, resident: field(&dir.join("smaps_rollup"), "Rss:") / 1024.0 };
         for thread in fs::read_dir(dir.join("task")).unwrap() {
             let thread = thread.unwrap().path();
             cost.wakeups += field(&thread.join("status"), "voluntary_ctxt_switches:");

@@ -53,17 +53,19 @@ fn main() -> ExitCode {
         .without_time()
         .init();
 
+    // A run leaves the caller's directory before it reads them.
+    let config = cli.config.map(|path| std::path::absolute(&path).unwrap_or(path));
     let done = match cli.command {
-        Command::Run(run) => command::run(*run, cli.config.as_deref()),
-        Command::Guard(guard) => command::guard(guard, cli.config.as_deref()),
-        Command::Status(status) => command::status::main(&status, cli.config.as_deref()),
-        Command::Report(report) => command::report::main(&report, cli.config.as_deref()),
-        Command::Exec(exec) => command::exec::main(&exec, cli.config.as_deref()),
-        Command::Doctor(output) => command::doctor::main(output, cli.config.as_deref()),
-        Command::Reap(reap) => command::reap::main(&reap, cli.config.as_deref()),
-        Command::Selftest(cli::Selftest::Runner(runner)) => selftest::runner(&runner, cli.config.as_deref()),
+        Command::Run(run) => command::run(*run, config.as_deref()),
+        Command::Guard(guard) => command::guard(guard, config.as_deref()),
+        Command::Status(status) => command::status::main(&status, config.as_deref()),
+        Command::Report(report) => command::report::main(&report, config.as_deref()),
+        Command::Exec(exec) => command::exec::main(&exec, config.as_deref()),
+        Command::Doctor(output) => command::doctor::main(output, config.as_deref()),
+        Command::Reap(reap) => command::reap::main(&reap, config.as_deref()),
+        Command::Selftest(cli::Selftest::Runner(runner)) => selftest::runner(&runner, config.as_deref()),
         Command::SelftestPart(part) => selftest::part(&part),
-        Command::Bridge => bridge::main(cli.config.as_deref()),
+        Command::Bridge => bridge::main(config.as_deref()),
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),
         Command::Announce { dir } => forge::announcing(&RunDir::open(dir)),
