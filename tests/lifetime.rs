@@ -164,6 +164,46 @@ fn each_cancelling_signal_has_its_exit_code_and_its_sender_is_named() {
     }
 }
 
+#[test]
+fn an_alarm_that_the_caller_left_running_ends_nothing() {
+    let host = Host::new();
+    // The caller's alarm is set first, and for as long as the command's own: when the command has heard its
+    // own and ends, the caller's is over too.
+    let set = "import signal, os, sys; signal.alarm(1); os.execvp(sys.argv[1], sys.argv[1:])";
+    let hear =
+        "import signal; own = {signal.SIGALRM}; signal.pthread_sigmask(signal.SIG_BLOCK, own); signal.alarm(1); signal.sigwait(own)";
+    let step = host.guard("db", &[], &format!("exec python3 -c '{hear}'"));
+    step.untold().script(&format!("CCCI_PARENT_PID=$$ python3 -c '{set}' @@")).end().expect_clean(0);
+}
+
+#[test]
+fn a_hangup_that_the_caller_ignores_ends_nothing() {
+    let host = Host::new();
+    let held = Moment::Install.prepare(&host);
+    let step = held.launch(&host).script("trap '' HUP\n@@").start();
+    held.reached(&step);
+    step.signal_keeper(Signal::SIGHUP);
+    // Heard before the end of the run, if at all: the keeper reads its signals first.
+    held.open();
+    step.end().expect_clean(0);
+}
+
+#[test]
+fn a_run_whose_caller_blocks_and_ignores_signals_hears_its_cancel() {
+    let host = Host::new();
+    let held = Moment::Install.prepare(&host);
+    let deaf = "import signal, os, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD}); \
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])";
+    let mut step = held.launch(&host).untold().script(&format!("CCCI_PARENT_PID=$$ python3 -c '{deaf}' @@")).start();
+    let _now = (step.keeper(), step.run_dir());
+    held.reached(&step);
+    step.cancel();
+    let results = step.keeper_end().expect(143).results();
+    assert_eq!(results["cause"]["cause"], "parent_died");
+    host.assert_clean();
+}
+
 /// The first signal's code and clean-up stand, whatever comes during the teardown.
 fn second_signal(first: Signal, second: Signal, code: i32) {
     let host = Host::new();

@@ -63,6 +63,8 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::MembersOnly => ("bridge", "a_members_wish_becomes_one_build_of_the_pull_requests_head"),
         Protection::ClaimedOnce => ("bridge", "a_wish_that_another_bridge_took_is_left_to_it"),
         Protection::WebhookSignature => ("bridge", "only_a_signed_webhook_makes_it_look_at_once"),
+        Protection::NoAlarm => ("lifetime", "an_alarm_that_the_caller_left_running_ends_nothing"),
+        Protection::Nohup => ("lifetime", "a_hangup_that_the_caller_ignores_ends_nothing"),
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

@@ -103,6 +103,10 @@ protections! {
     ClaimedOnce,
     /// A webhook counts only with its signature.
     WebhookSignature,
+    /// An alarm that the caller left running is called off.
+    NoAlarm,
+    /// A SIGHUP or SIGINT that the caller ignores cancels nothing.
+    Nohup,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

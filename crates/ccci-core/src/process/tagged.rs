@@ -190,7 +190,7 @@ fn wait_gone(found: &[Found], limit: Duration) -> io::Result<()> {
 pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
     let mut values = BTreeSet::new();
     for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
-        for entry in environ(pid).unwrap_or_default().split(|byte| *byte == 0) {
+        for entry in settled_environ(pid)?.unwrap_or_default().split(|byte| *byte == 0) {
             let value = entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
             values.extend(value.map(|value| String::from_utf8_lossy(value).into_owned()));
         }
@@ -205,7 +205,7 @@ pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
 pub fn locks() -> io::Result<BTreeSet<String>> {
     let mut locks = BTreeSet::new();
     for pid in pids()?.into_iter().filter(|pid| !is_gone(*pid)) {
-        let environ = environ(pid).unwrap_or_default();
+        let environ = settled_environ(pid)?.unwrap_or_default();
         let value = |key: &str| {
             let mut entries = environ.split(|byte| *byte == 0);
             entries.find_map(|entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
