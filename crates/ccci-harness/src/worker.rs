@@ -5,6 +5,7 @@
 //! worker had started.
 
 pub(crate) mod dependencies;
+mod leaks;
 mod lint;
 pub(crate) mod pipeline;
 mod screenshot;

@@ -227,6 +227,7 @@ mod tests {
 
     use super::super::{handle_of, tagged, wait_ready};
     use super::*;
+    use crate::lifetime::clock::Deadline;
 
     fn sh(script: &str) -> Job {
         Job::new("/bin/sh").args(["-c", script]).grace(Duration::from_millis(200))
@@ -293,10 +294,11 @@ mod tests {
 
     #[test]
     fn a_job_that_never_stops_printing_is_ended_at_its_timeout() {
-        let mut lines = 0_u64;
+        let (begun, mut lines) = (Deadline::after(Duration::ZERO), 0_u64);
         let done = sh("exec yes").timeout(Duration::from_millis(200)).run(&mut |_| lines += 1).unwrap();
         assert!(matches!(done.ended, Ended::TimedOut(_)), "{done:?}");
         assert!(lines > 1000, "{lines}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?} of {lines} lines", begun.elapsed());
     }
 
     #[test]
