@@ -170,8 +170,7 @@ fn an_alarm_that_the_caller_left_running_ends_nothing() {
     // The caller's alarm is set first, and for as long as the command's own: when the command has heard its
     // own and ends, the caller's is over too.
     let set = "import signal, os, sys; signal.alarm(1); os.execvp(sys.argv[1], sys.argv[1:])";
-    let hear =
-        "import signal; own = {signal.SIGALRM}; signal.pthread_sigmask(signal.SIG_BLOCK, own); signal.alarm(1); signal.sigwait(own)";
+    let hear = "import signal; own = {signal.SIGALRM}; signal.pthread_sigmask(signal.SIG_BLOCK, own); signal.alarm(1); signal.sigwait(own)";
     let step = host.guard("db", &[], &format!("exec python3 -c '{hear}'"));
     step.untold().script(&format!("CCCI_PARENT_PID=$$ python3 -c '{set}' @@")).end().expect_clean(0);
 }
