@@ -65,6 +65,14 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::WebhookSignature => ("bridge", "only_a_signed_webhook_makes_it_look_at_once"),
         Protection::NoAlarm => ("lifetime", "an_alarm_that_the_caller_left_running_ends_nothing"),
         Protection::Nohup => ("lifetime", "a_hangup_that_the_caller_ignores_ends_nothing"),
+        Protection::OwnClock => ("concurrency", "the_wait_for_the_lock_is_not_taken_from_the_deadline"),
+        Protection::Prepull => (WITH_DOCKER, "deploys::an_image_that_does_not_exist_is_red"),
+        Protection::PresentTask => {
+            (WITH_DOCKER, "inside::a_command_runs_in_the_deployed_version_and_never_in_the_one_before")
+        }
+        Protection::OwnService => {
+            (WITH_DOCKER, "inside::two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves")
+        }
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

@@ -31,6 +31,9 @@ done <<'TABLE'
 ccci-core ExactName removal::a_stack_is_taken_down_to_the_last_part_and_its_neighbours_stay
 ccci-core VerifyGone removal::a_volume_in_use_is_named_and_goes_as_soon_as_it_can
 ccci-core WaitForContainers addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed
+ccci-tests Prepull deploys::an_image_that_does_not_exist_is_red
+ccci-tests PresentTask inside::a_command_runs_in_the_deployed_version_and_never_in_the_one_before
+ccci-tests OwnService inside::two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves
 ccci-tests PruneAlone leaving::images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run
 TABLE
 exit $wrong

@@ -107,6 +107,14 @@ protections! {
     NoAlarm,
     /// A SIGHUP or SIGINT that the caller ignores cancels nothing.
     Nohup,
+    /// The deadline is counted from the lock, and not from the begin of the wait for it.
+    OwnClock,
+    /// A run's images are here before its deploy.
+    Prepull,
+    /// A command runs in a container of the deployed version only.
+    PresentTask,
+    /// A service is known by its stack, and not by the name that it answers to on a network.
+    OwnService,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -321,6 +321,17 @@ mod tests {
         assert_eq!(lines[1..], ["next"]);
     }
 
+    /// Why nobody may start one from a thread that ends before it: incident `[thread]`.
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60");
+        arm_child(&mut command, child());
+        let start = || spawn(&mut command);
+        let mut sleeper = std::thread::scope(|scope| scope.spawn(start).join().unwrap()).unwrap();
+        assert_eq!(ended(sleeper.wait().unwrap()), Ended::Killed(9));
+    }
+
     #[test]
     fn captured_output_is_whole_and_apart() {
         let done = sh("echo data; echo talk >&2").capture().run_ok(&mut |line| assert_eq!(line, "talk")).unwrap();
