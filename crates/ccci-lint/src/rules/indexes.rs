@@ -90,7 +90,8 @@ fn named(shell: &Shell, document: &str, text: &str) -> Vec<String> {
 }
 
 fn is_path(word: &str) -> bool {
-    word.contains('/') || word.rsplit_once('.').is_some_and(|(_, ending)| ["rs", "sh", "toml", "nix"].contains(&ending))
+    word.contains('/')
+        || word.rsplit_once('.').is_some_and(|(_, ending)| ["rs", "sh", "toml", "nix", "yml"].contains(&ending))
 }
 
 fn without_comments(source: &str) -> String {
