@@ -303,6 +303,43 @@ fn a_descendant_that_left_its_session_ends_with_the_run() {
 }
 
 #[test]
+fn a_descendant_that_shed_its_environment_ends_with_the_run() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n");
+    let pid_file = host.path("pid");
+    // As `sudo` and `su -` begin, and what a mark in the environment is not enough for.
+    let away = format!(
+        "env -i \"$(command -v setsid)\" /bin/sh -c 'trap \"\" TERM; echo $$ >{}; exec sleep 1000' >/dev/null 2>&1 &",
+        pid_file.display()
+    );
+    let gate = host.gate("away");
+    let _folder = host.folder("hello").script("test_install.sh", &format!("{away}\n{}", gate.pass()));
+    for cancel in [false, true] {
+        let step = host.run().args(["--stages", "install"]).start();
+        gate.reached();
+        let pid: i32 = host::until("it has left", || std::fs::read_to_string(&pid_file).ok()?.trim().parse().ok());
+        let service = host.service("app");
+        assert!(process::Process::of(pid).is_some() && !service.is_empty());
+        if cancel {
+            step.signal_keeper(Signal::SIGTERM)
+        } else {
+            gate.open()
+        }
+        let ended = step.end().expect_clean(if cancel { 143 } else { 0 });
+        let alive = process::Process::of(pid);
+        process::signal(pid, Signal::SIGKILL);
+        assert_eq!(alive, None, "it outlives the run");
+        let receipt = ended.results()["receipt"].clone();
+        assert!(receipt["processes"].to_string().contains(&pid.to_string()), "{receipt:#}");
+        assert!(
+            !receipt["processes"].to_string().contains(&service[0].to_string()),
+            "a service is no leftover: {receipt:#}"
+        );
+        std::fs::remove_file(&pid_file).unwrap();
+    }
+}
+
+#[test]
 fn a_closed_stdout_changes_nothing() {
     let host = Host::new();
     let ended = host.run().closed_stdout().script("@@ || exit $?").end();

@@ -107,6 +107,8 @@ protections! {
     NoAlarm,
     /// A SIGHUP or SIGINT that the caller ignores cancels nothing.
     Nohup,
+    /// What shed the run's mark is found below the run's parts.
+    Descendants,
     /// The deadline is counted from the lock, and not from the begin of the wait for it.
     OwnClock,
     /// A run's images are here before its deploy.

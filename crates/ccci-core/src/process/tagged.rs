@@ -4,6 +4,9 @@
 //! on working (`[E7]`). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_LOCK` in its
 //! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
 //!
+//! What begins with an environment of its own (`env -i`, `sudo`) has shed the mark. It is still below the
+//! run's parts in the tree of processes, also when it left its session: the keeper adopts what is orphaned.
+//!
 //! The lock's path and not the domain alone, which may be used by two installations on one machine:
 //! whose lock it is, its run it is.
 
@@ -15,6 +18,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::wait_ready;
@@ -27,6 +31,8 @@ pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
 pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
 /// The variable with the path of the run's lock file, see [`lock_mark`].
 pub const LOCK_VAR: &str = "CCCI_LOCK";
+/// The variable that every process of a local app's service carries.
+pub const SERVICE_VAR: &str = "CCCI_LOCAL_SERVICE";
 /// Environments beyond this are read in part.
 const MAX_ENVIRON: u64 = 1 << 20;
 /// The longest that a process may be in the middle of an exec, and how often it is looked at meanwhile.
@@ -42,6 +48,9 @@ pub enum Tag {
         run_id: String,
         /// Its lock's [`lock_mark`].
         lock: String,
+        /// Its keeper's pid. While that is the parent of who asks, what is below it and carries nothing of ours
+        /// is meant as well.
+        keeper: u32,
     },
     /// Those of any run under a lock, by its [`lock_mark`]. Only the lock's holder may ask, before it
     /// starts anything.
@@ -58,7 +67,7 @@ impl Tag {
             })
         };
         match self {
-            Self::Run { run_id, lock } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
+            Self::Run { run_id, lock, .. } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
             // What only sets the one by hand is no run's process.
             Self::Lock(lock) => {
                 has(LOCK_VAR, lock) && environ.split(|b| *b == 0).any(|e| e.starts_with(b"CCCI_RUN_ID="))
@@ -104,20 +113,78 @@ pub enum TagError {
 /// When `/proc` cannot be listed.
 pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
     let spared = ancestry();
+    let below = match tag {
+        Tag::Run { keeper, .. } => below_us(*keeper),
+        _ => BTreeSet::new(),
+    };
+    let meant = |pid: u32| -> io::Result<bool> {
+        let Some(environ) = settled_environ(pid)? else { return Ok(false) };
+        Ok(tag.matches(&environ) || below.contains(&pid) && carries_nothing(&environ))
+    };
     let mut found = Vec::new();
     for pid in pids()? {
-        if spared.contains(&pid) || !settled_environ(pid)?.is_some_and(|environ| tag.matches(&environ)) {
+        if spared.contains(&pid) || !meant(pid)? {
             continue;
         }
         let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { continue };
         let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
         // Again, now that the number is pinned.
-        if is_gone(pid) || !settled_environ(pid)?.is_some_and(|environ| tag.matches(&environ)) {
+        if is_gone(pid) || !meant(pid)? {
             continue;
         }
         found.push(Found { pid, name: name(pid), fd });
     }
     Ok(found)
+}
+
+/// The processes below this one, and below `keeper` while it is our parent: whoever else has the number by then
+/// is nobody of ours. What an app's service started is that service's.
+fn below_us(keeper: u32) -> BTreeSet<u32> {
+    if !weaken::on(Protection::Descendants) {
+        return BTreeSet::new();
+    }
+    let is_ours = || rustix::process::getppid().is_some_and(|parent| parent.as_raw_pid().cast_unsigned() == keeper);
+    let mut open = vec![std::process::id()];
+    open.extend(Some(keeper).filter(|_| is_ours()));
+    let mut below = BTreeSet::new();
+    while let Some(pid) = open.pop() {
+        for child in children(pid) {
+            let service = || environ(child).is_some_and(|environ| carries(&environ, SERVICE_VAR));
+            if !is_part(child) && !service() && below.insert(child) {
+                open.push(child);
+            }
+        }
+    }
+    // Looked at again: all that was seen below the keeper was then below the keeper.
+    if is_ours() { below } else { below.into_iter().filter(|pid| is_below(*pid, std::process::id())).collect() }
+}
+
+/// The children of all threads of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn is_below(pid: u32, root: u32) -> bool {
+    std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).any(|pid| pid == root)
+}
+
+/// Whether a process is another part of a run: this same program.
+fn is_part(pid: u32) -> bool {
+    let exe = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
+    exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own))
+}
+
+fn carries(environ: &[u8], key: &str) -> bool {
+    let mut entries = environ.split(|byte| *byte == 0);
+    entries.any(|entry| entry.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+}
+
+fn carries_nothing(environ: &[u8]) -> bool {
+    ![RUN_ID_VAR, LOCK_VAR, DOMAIN_VAR, SERVICE_VAR].iter().any(|key| carries(environ, key))
 }
 
 /// Ends every process that carries `tag`: SIGTERM, up to `grace`, then SIGKILL until none is found.
@@ -317,7 +384,8 @@ mod tests {
     #[test]
     fn tags_match_whole_values_only() {
         let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
-        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into() }.matches(environ);
+        let run =
+            |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into(), keeper: 0 }.matches(environ);
         assert!(run("12", "hell-012345.ci"));
         assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
         assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));
@@ -349,7 +417,7 @@ mod tests {
     #[test]
     fn a_process_that_left_its_group_is_found_and_killed() {
         let domain = format!("t-{}", std::process::id());
-        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone() };
+        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone(), keeper: 0 };
         // The fifo tells that both have left the group before the leader ends and the group is killed.
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");
