@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
+use ccci_core::lifetime::clock::Deadline;
 use ccci_tests::host::{self, Host};
 use ccci_tests::moment::{self, Moment};
 use ccci_tests::process::{self, Process, wait_gone};
 use ccci_tests::step::{Ended, Step};
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -193,6 +196,39 @@ fn a_wait_that_takes_too_long_exits_75() {
 }
 
 #[test]
+fn the_wait_for_the_lock_is_not_taken_from_the_deadline() {
+    // [wait]: a run waited for 1411 s, and the wait ate its deadline.
+    let host = Host::new();
+    let deadline = Duration::from_secs(6);
+    let (first, gate) = holder(&host, "db");
+    let second = host.guard("db", &["--deadline", "6s"], "exit 0").start();
+    second.waits_for(&host.guard_lock("db"));
+    // Time itself is what is tested.
+    let waits = Deadline::after(Duration::ZERO);
+    host::until("the wait is longer than the deadline", || (waits.elapsed() > deadline).then_some(()));
+    gate.open();
+    let _done = first.end().expect(0);
+    second.end().expect_clean(0);
+}
+
+#[test]
+fn the_runs_clock_ends_before_the_runners() {
+    let host = Host::new();
+    host.settings("step_limit = \"60m\"\nteardown_budget = \"10m\"\nmin_time_left = \"5m\"\n");
+    let held = Moment::Install.prepare(&host);
+    let started = (Timestamp::now().as_second() - 30 * 60).to_string();
+    let step = held.launch(&host).env("DRONE_STAGE_STARTED", &started).start();
+    held.reached(&step);
+    // An hour less half an hour less ten minutes, where it would have an hour by itself.
+    let record: Value = serde_json::from_str(&fs::read_to_string(host.app_lock().path()).unwrap()).unwrap();
+    let time = |key: &str| record[key].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let own = time("deadline").duration_since(time("since")).as_secs();
+    assert!((15 * 60..=20 * 60).contains(&own), "{own} s");
+    held.open();
+    step.end().expect_clean(0);
+}
+
+#[test]
 fn a_superseded_run_tears_down_before_its_successor_deploys() {
     let host = Host::new();
     let held = Moment::Install.prepare(&host);
@@ -249,6 +285,27 @@ fn a_cancel_ends_the_wait_and_leaves_nothing() {
         first.end().expect_clean(0);
         assert_eq!(host::list(&host.path("runs")), [] as [&str; 0]);
     }
+}
+
+#[test]
+fn a_cancelled_wait_is_over_within_a_tenth_of_a_second() {
+    let host = Host::new();
+    let (first, gate) = holder(&host, "db");
+    // The quickest of some: the machine may be busy with something else.
+    let times = (0..5).map(|_| {
+        let second = host.guard("db", &[], "exit 0").start();
+        second.waits_for(&host.guard_lock("db"));
+        let begun = Deadline::after(Duration::ZERO);
+        second.signal_keeper(Signal::SIGTERM);
+        assert!(wait_gone(second.keeper(), host::limit()));
+        let time = begun.elapsed();
+        assert_eq!(second.end().code, 143);
+        time
+    });
+    let quickest = times.min().unwrap();
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    gate.open();
+    first.end().expect_clean(0);
 }
 
 #[test]

@@ -165,6 +165,45 @@ fn each_cancelling_signal_has_its_exit_code_and_its_sender_is_named() {
     }
 }
 
+#[test]
+fn an_alarm_that_the_caller_left_running_ends_nothing() {
+    let host = Host::new();
+    // The caller's alarm is set first, and for as long as the command's own: when the command has heard its
+    // own and ends, the caller's is over too.
+    let set = "import signal, os, sys; signal.alarm(1); os.execvp(sys.argv[1], sys.argv[1:])";
+    let hear = "import signal; own = {signal.SIGALRM}; signal.pthread_sigmask(signal.SIG_BLOCK, own); signal.alarm(1); signal.sigwait(own)";
+    let step = host.guard("db", &[], &format!("exec python3 -c '{hear}'"));
+    step.untold().script(&format!("CCCI_PARENT_PID=$$ python3 -c '{set}' @@")).end().expect_clean(0);
+}
+
+#[test]
+fn a_hangup_that_the_caller_ignores_ends_nothing() {
+    let host = Host::new();
+    let held = Moment::Install.prepare(&host);
+    let step = held.launch(&host).script("trap '' HUP\n@@").start();
+    held.reached(&step);
+    step.signal_keeper(Signal::SIGHUP);
+    // Heard before the end of the run, if at all: the keeper reads its signals first.
+    held.open();
+    step.end().expect_clean(0);
+}
+
+#[test]
+fn a_run_whose_caller_blocks_and_ignores_signals_hears_its_cancel() {
+    let host = Host::new();
+    let held = Moment::Install.prepare(&host);
+    let deaf = "import signal, os, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD}); \
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])";
+    let mut step = held.launch(&host).untold().script(&format!("CCCI_PARENT_PID=$$ python3 -c '{deaf}' @@")).start();
+    let _now = (step.keeper(), step.run_dir());
+    held.reached(&step);
+    step.cancel();
+    let results = step.keeper_end().expect(143).results();
+    assert_eq!(results["cause"]["cause"], "parent_died");
+    host.assert_clean();
+}
+
 /// The first signal's code and clean-up stand, whatever comes during the teardown.
 fn second_signal(first: Signal, second: Signal, code: i32) {
     let host = Host::new();
@@ -261,6 +300,43 @@ fn a_descendant_that_left_its_session_ends_with_the_run() {
         let ended = step.end().expect_clean(if cancel { 143 } else { 0 });
         assert!(ended.results()["receipt"]["processes"].to_string().contains(&pid.to_string()));
         std::fs::remove_file(host.path("pid")).unwrap();
+    }
+}
+
+#[test]
+fn a_descendant_that_shed_its_environment_ends_with_the_run() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n");
+    let pid_file = host.path("pid");
+    // As `sudo` and `su -` begin, and what a mark in the environment is not enough for.
+    let away = format!(
+        "env -i \"$(command -v setsid)\" /bin/sh -c 'trap \"\" TERM; echo $$ >{}; exec sleep 1000' >/dev/null 2>&1 &",
+        pid_file.display()
+    );
+    let gate = host.gate("away");
+    let _folder = host.folder("hello").script("test_install.sh", &format!("{away}\n{}", gate.pass()));
+    for cancel in [false, true] {
+        let step = host.run().args(["--stages", "install"]).start();
+        gate.reached();
+        let pid: i32 = host::until("it has left", || std::fs::read_to_string(&pid_file).ok()?.trim().parse().ok());
+        let service = host.service("app");
+        assert!(process::Process::of(pid).is_some() && !service.is_empty());
+        if cancel {
+            step.signal_keeper(Signal::SIGTERM)
+        } else {
+            gate.open()
+        }
+        let ended = step.end().expect_clean(if cancel { 143 } else { 0 });
+        let alive = process::Process::of(pid);
+        process::signal(pid, Signal::SIGKILL);
+        assert_eq!(alive, None, "it outlives the run");
+        let receipt = ended.results()["receipt"].clone();
+        assert!(receipt["processes"].to_string().contains(&pid.to_string()), "{receipt:#}");
+        assert!(
+            !receipt["processes"].to_string().contains(&service[0].to_string()),
+            "a service is no leftover: {receipt:#}"
+        );
+        std::fs::remove_file(&pid_file).unwrap();
     }
 }
 

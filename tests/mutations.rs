@@ -72,6 +72,17 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
             ("quick", "a_quick_run_begins_with_the_data_of_the_last_good_release_and_puts_them_back")
         }
         Protection::QuickContext => ("quick", "the_forge_is_told_of_a_quick_run_under_a_name_of_its_own"),
+        Protection::NoAlarm => ("lifetime", "an_alarm_that_the_caller_left_running_ends_nothing"),
+        Protection::Nohup => ("lifetime", "a_hangup_that_the_caller_ignores_ends_nothing"),
+        Protection::Descendants => ("lifetime", "a_descendant_that_shed_its_environment_ends_with_the_run"),
+        Protection::OwnClock => ("concurrency", "the_wait_for_the_lock_is_not_taken_from_the_deadline"),
+        Protection::Prepull => (WITH_DOCKER, "deploys::an_image_that_does_not_exist_is_red"),
+        Protection::PresentTask => {
+            (WITH_DOCKER, "inside::a_command_runs_in_the_deployed_version_and_never_in_the_one_before")
+        }
+        Protection::OwnService => {
+            (WITH_DOCKER, "inside::two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves")
+        }
         Protection::WaitForContainers => {
             (WITH_DOCKER, "addresses::twenty_cycles_on_a_network_of_thirteen_addresses_succeed")
         }

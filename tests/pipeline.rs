@@ -202,6 +202,13 @@ fn a_deploy_more_than_was_meant_is_red() {
 }
 
 #[test]
+fn a_test_that_exits_with_78_is_red() {
+    // [78]: Drone takes it for a success and skips what follows.
+    let host = Host::new();
+    let _results = red(&host, host.folder("hello").script("custom/skip.sh", "exit 78"), "functional", "exit code 78");
+}
+
+#[test]
 fn an_upgrade_that_moves_nothing_is_red() {
     let host = Host::new();
     let run = host.run().env("VERSION", "0.1.0+1.1.0").end().expect_clean(1);

@@ -324,6 +324,15 @@ fn a_full_disk_before_the_run_is_said_and_leaves_nothing() {
 }
 
 #[test]
+fn a_disk_without_inodes_is_said_and_leaves_nothing() {
+    let host = Host::new();
+    // One for the disk itself, and one for the run's directory.
+    let run = on_a_small_disk(&host, "8m,nr_inodes=2", ":").expect_clean(69);
+    assert!(run.err().contains("the disk is full"), "{}", run.err());
+    assert_eq!(host::list(&host.path("kept")), [] as [&str; 0], "no empty run directory");
+}
+
+#[test]
 fn a_disk_that_fills_up_during_the_run_costs_no_teardown() {
     let host = Host::new();
     let runs = host.path("runs").display().to_string();

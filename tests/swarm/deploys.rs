@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use ccci_tests::host::until;
 use ccci_tests::process::Process;
 use ccci_tests::step::Ended;
-use ccci_tests::swarm::{RECIPE, SwarmHost, compose, compose_with, daemon};
+use ccci_tests::swarm::{At, RECIPE, SwarmHost, compose, compose_with, daemon};
 use jiff::Timestamp;
 
 fn reason(ended: &Ended<'_>) -> String {
@@ -56,6 +56,8 @@ pub(crate) fn an_image_that_does_not_exist_is_red() {
     let registry = daemon().listen();
     let image = format!("{}/none:1", registry.local_addr().unwrap());
     swarm.recipe(RECIPE, &[&compose("run", "").replace("ccci-test:1", &image)]);
+    // Nobody is held: it only counts the deploys.
+    swarm.hold("stack deploy", 0, At::After, &swarm.host.gate("deploy"));
     let step = swarm.run().start();
     let shell = step.shell();
     until("the run ends", || {
@@ -66,6 +68,7 @@ pub(crate) fn an_image_that_does_not_exist_is_red() {
     let reason = reason(&ended);
     assert!(reason.starts_with(&format!("install: image {image} cannot be had")), "{reason}");
     assert!(reason.contains("manifest unknown"), "{reason}");
+    assert!(!swarm.host.path("calls").exists(), "it was deployed without its image");
 }
 
 /// A registry that has nothing: answers whoever has come.
@@ -150,6 +153,15 @@ pub(crate) fn a_stack_that_docker_refuses_half_way_is_red_and_leaves_nothing() {
         "    networks: [internal]\n    deploy: {placement: {constraints: [\"nonsense\"]}}\n",
     );
     ends(&[&text], "install", 1, &["install: ", "_db", "constraint expected one operator"]);
+}
+
+pub(crate) fn a_compose_file_that_cannot_be_read_is_red_before_anything_is_made() {
+    // [prepull]: a file that was refused made the pull skip silently, and the deploy went on.
+    let swarm = SwarmHost::new();
+    swarm.recipe(RECIPE, &[&compose("run", "").replace("image:", "imag:")]);
+    swarm.hold("stack deploy", 0, At::After, &swarm.host.gate("deploy"));
+    run_ends(&swarm, "install", 1, &["install: ", "imag"]);
+    assert!(!swarm.host.path("calls").exists(), "it was deployed all the same");
 }
 
 pub(crate) fn a_shared_network_without_addresses_is_the_hosts_fault() {

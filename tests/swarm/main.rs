@@ -8,6 +8,7 @@
 
 mod clash;
 mod deploys;
+mod inside;
 mod leaving;
 mod lifetime;
 mod quick;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             a_service_that_the_new_version_dropped_is_gone_after_the_upgrade,
             an_upgrade_to_the_same_commit_is_no_upgrade,
             a_stack_that_docker_refuses_half_way_is_red_and_leaves_nothing,
+            a_compose_file_that_cannot_be_read_is_red_before_anything_is_made,
             a_shared_network_without_addresses_is_the_hosts_fault,
             a_run_soon_sees_that_its_tasks_run;
         leaving: a_volume_in_use_is_named_and_the_next_run_removes_it,
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
             an_app_whose_guardians_all_died_is_removed_by_the_next_run,
             an_app_whose_guardians_all_died_is_removed_by_the_janitor,
             images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run;
+        inside: a_command_runs_in_the_deployed_version_and_never_in_the_one_before,
+            two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves;
         clash: two_recipes_are_up_at_the_same_time, a_second_run_of_the_domain_waits_and_then_deploys_once;
     };
     claims.extend(lifetime::claims());

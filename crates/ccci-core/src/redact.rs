@@ -15,14 +15,20 @@ impl std::fmt::Debug for Redactor {
 
 /// What stands in for a secret.
 const MASK: &str = "***";
-/// A shorter value would mask ordinary words.
+/// A shorter value would mask ordinary words, and be found everywhere.
 const SHORTEST: usize = 6;
+
+/// What of a value can be told from ordinary words; nothing of an empty or very short one.
+#[must_use]
+pub fn telling(value: &str) -> Option<&str> {
+    Some(value.trim()).filter(|value| value.len() >= SHORTEST)
+}
 
 impl Redactor {
     /// Learns a value.
     pub fn learn(&mut self, value: &str) {
-        let value = value.trim();
-        if value.len() >= SHORTEST && !self.values.iter().any(|known| known == value) {
+        let Some(value) = telling(value) else { return };
+        if !self.values.iter().any(|known| known == value) {
             self.values.push(value.to_owned());
             // A value that contains another must go first.
             self.values.sort_by_key(|known| std::cmp::Reverse(known.len()));

@@ -117,6 +117,20 @@ protections! {
     KeptData,
     /// A quick run is told of under a name of its own, which no branch protection asks for.
     QuickContext,
+    /// An alarm that the caller left running is called off.
+    NoAlarm,
+    /// A SIGHUP or SIGINT that the caller ignores cancels nothing.
+    Nohup,
+    /// What shed the run's mark is found below the run's parts.
+    Descendants,
+    /// The deadline is counted from the lock, and not from the begin of the wait for it.
+    OwnClock,
+    /// A run's images are here before its deploy.
+    Prepull,
+    /// A command runs in a container of the deployed version only.
+    PresentTask,
+    /// A service is known by its stack, and not by the name that it answers to on a network.
+    OwnService,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -248,6 +248,12 @@ mod tests {
             space("disk", &seen).level
         };
         assert_eq!((disk(50), disk(15), disk(1)), (Level::Ok, Level::Warn, Level::Fail));
+        // [disk]: once it was inodes, with space left.
+        let inodes = |free| {
+            let seen = Disk { path: "/".into(), bytes: 100, bytes_free: 90, inodes: 100, inodes_free: free };
+            space("disk", &seen).level
+        };
+        assert_eq!((inodes(50), inodes(15), inodes(1)), (Level::Ok, Level::Warn, Level::Fail));
     }
 
     #[test]

@@ -176,7 +176,8 @@ impl Keeper {
 
     /// The worker, from its start to the end of the reaper that it becomes.
     fn work(&mut self, lock: &AppLock) -> anyhow::Result<()> {
-        let deadline = Deadline::after(self.plan.deadline);
+        let waited = if weaken::on(Protection::OwnClock) { Duration::ZERO } else { self.age() };
+        let deadline = Deadline::after(self.plan.deadline.saturating_sub(waited));
         // Closed on exec: its end tells that the worker has become the reaper, or is dead.
         let (alive, alive_end) = std::io::pipe().context("cannot make a pipe")?;
         let worker = self.start_worker(lock, &alive_end)?;
@@ -215,6 +216,11 @@ impl Keeper {
         }
         self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
         self.reap(lock, Mode::Teardown).map(drop)
+    }
+
+    /// How long ago the run was asked for, its wait included.
+    fn age(&self) -> Duration {
+        Duration::try_from(Timestamp::now().duration_since(self.plan.started)).unwrap_or_default()
     }
 
     /// Ends the worker for `cause`.

@@ -222,6 +222,13 @@ mod tests {
     }
 
     #[test]
+    fn no_ending_is_what_drone_takes_for_a_success() {
+        use Verdict::{Busy, Cancelled, Deadline, Green, Host, Red, Usage};
+        let codes = [Green, Red, Usage, Host, Busy, Deadline, Cancelled].map(Verdict::exit_code);
+        assert_eq!(codes, [0, 1, 2, 69, 75, 142, 143], "never 78");
+    }
+
+    #[test]
     fn the_level_is_the_highest_rung_with_nothing_broken_below() {
         for (words, expected) in [
             (["pass", "pass", "pass", "pass", "pass"], 5),

@@ -174,7 +174,7 @@ impl Plan {
 
     /// The tag of this run's processes.
     pub(crate) fn tag(&self) -> Tag {
-        Tag::Run { run_id: self.run_id.clone(), lock: self.lock_mark() }
+        Tag::Run { run_id: self.run_id.clone(), lock: self.lock_mark(), keeper: self.keeper.cast_unsigned() }
     }
 
     /// The variables that tag this run's processes.

@@ -7,6 +7,7 @@
 
 pub(crate) mod dependencies;
 pub(crate) mod kept;
+mod leaks;
 mod lint;
 pub(crate) mod pipeline;
 mod screenshot;

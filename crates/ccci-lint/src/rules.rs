@@ -1,5 +1,8 @@
 //! The house rules: what no outside tool knows.
 
+mod indexes;
+mod walls;
+
 use std::path::Path;
 
 use xshell::Shell;
@@ -10,19 +13,14 @@ const MACHINE_NAMES: [&str; 2] = ["DECISIONS.md", "DEFERRED.md"];
 const MACHINE_SUFFIX: &str = "INBOX.md";
 const MACHINE_DIR: &str = "machine-docs/";
 
-/// The document whose index must name what exists.
-const INDEX: &str = "docs/concurrency.md";
-const INDEX_HEADING: &str = "## Index";
-
 /// Everything that breaks a rule, a line each.
 pub(crate) fn check(shell: &Shell, files: &[String]) -> Vec<String> {
     let mut problems = locations(files);
     if files.iter().any(|file| file == ".drone.yml") {
         problems.extend(shell.read_file(".drone.yml").map_or_else(|e| vec![e.to_string()], |text| drone(&text)));
     }
-    if files.iter().any(|file| file == INDEX) {
-        problems.extend(shell.read_file(INDEX).map_or_else(|e| vec![e.to_string()], |text| index(shell, &text)));
-    }
+    problems.extend(indexes::check(shell, files));
+    problems.extend(walls::check(shell, files));
     problems
 }
 
@@ -65,27 +63,6 @@ fn drone(text: &str) -> Vec<String> {
     problems
 }
 
-/// Every file and symbol that the index names exists.
-fn index(shell: &Shell, text: &str) -> Vec<String> {
-    let Some((_, section)) = text.split_once(INDEX_HEADING) else {
-        return vec![format!("{INDEX}: has no section `{INDEX_HEADING}`")];
-    };
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let mut problems = Vec::new();
-    for row in section.lines().filter(|line| line.starts_with("| `")) {
-        let mut quoted = row.split('`').skip(1).step_by(2);
-        let Some(file) = quoted.next() else { continue };
-        match shell.read_file(file) {
-            Err(_) => problems.push(format!("{INDEX}: the index names {file}, which does not exist")),
-            Ok(source) => {
-                let missing = quoted.filter(|symbol| !source.contains(symbol));
-                problems.extend(missing.map(|symbol| format!("{INDEX}: {file} has no `{symbol}`")));
-            }
-        }
-    }
-    problems
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,16 +86,5 @@ mod tests {
         assert_eq!(drone("  - CCCI_PARENT_PID=$$$$ exec cc-ci-run run").len(), 1);
         assert_eq!(drone("  - cc-ci-run run").len(), 1);
         assert_eq!(drone("  - CCCI_PARENT_PID=$$ cc-ci-run run").len(), 1, "Drone halves it");
-    }
-
-    #[test]
-    fn the_index_names_what_exists() {
-        let dir = tempfile::tempdir().unwrap();
-        let shell = Shell::new().unwrap();
-        shell.change_dir(dir.path());
-        shell.write_file("a.rs", "fn here() {}").unwrap();
-        assert!(index(&shell, "## Index\n| `a.rs` | `here` |").is_empty());
-        assert_eq!(index(&shell, "## Index\n| `a.rs` | `gone` |\n| `b.rs` | x |").len(), 2);
-        assert_eq!(index(&shell, "nothing").len(), 1);
     }
 }

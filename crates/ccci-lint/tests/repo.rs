@@ -12,6 +12,7 @@ const RUST: &str = "//! A crate.\n\n/// A function.\npub fn double(n: u32) -> u3
 const SCRIPT: &str = "#!/bin/sh\nif true; then\n  echo \"$1\"\nfi\n";
 const YAML: &str = "---\na: 1\n";
 const STEP: &str = "---\nsteps:\n  - CCCI_PARENT_PID=$$$$ cc-ci-run run\n";
+const INCIDENT: &str = "# Incidents\n\n| [x] | it broke | `Cargo.toml` | `Cargo.toml` `edition` |\n";
 const INDEX: &str = "# C\n\n## Index\n\n| `Cargo.toml` | `edition` |\n";
 
 /// Without Rust in it, which would take cargo's time in every test.
@@ -115,6 +116,25 @@ fn the_house_rules_find_their_faults() {
     finds(".drone.yml", STEP, &STEP.replace("$$$$", "$$"), "Drone makes one");
     finds("docs/concurrency.md", INDEX, &INDEX.replace("edition", "triple"), "has no `triple`");
     finds("docs/concurrency.md", INDEX, &INDEX.replace("Cargo", "Gone"), "which does not exist");
+    finds("docs/incidents.md", INCIDENT, &INCIDENT.replace("edition", "triple"), "has no `triple`");
+}
+
+#[test]
+fn the_walls_between_the_parts_are_held() {
+    let (_dir, shell) = tree();
+    let says = |file: &str, text: &str| {
+        shell.write_file(file, text).unwrap();
+        let verdict = lint(&shell, &["--rules-only"]);
+        shell.remove_path(file).unwrap();
+        verdict.said
+    };
+    assert_eq!(says("crates/ccci-core/src/lock.rs", "use crate::config;\n"), "lint: PASS\n");
+    let found = says("crates/ccci-core/src/lock.rs", "use crate::process;\n");
+    assert!(found.contains("`lock` may name only"), "{found}");
+    let found = says("crates/ccci-janitor/Cargo.toml", "[dependencies]\nccci-harness.workspace = true\n");
+    assert!(found.contains("must not depend on ccci-harness"), "{found}");
+    let found = says("tests/x.rs", "#[ignore]\nfn x() {}\n");
+    assert!(found.contains("tests/x.rs: `#[ignore`"), "{found}");
 }
 
 #[test]

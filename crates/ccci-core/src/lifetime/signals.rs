@@ -44,14 +44,24 @@ impl Signals {
     /// What `signalfd(2)` says.
     pub fn listen() -> io::Result<Self> {
         // A caller may have left these ignored (a shell does it to SIGINT of a background job); an
-        // ignored SIGTERM would make the run deaf, an ignored SIGCHLD would lose exit statuses. An
-        // ignored SIGHUP or SIGINT is the caller's wish (nohup) and stays.
+        // ignored SIGTERM would make the run deaf, an ignored SIGCHLD would lose exit statuses.
         for signal in [Signal::SIGTERM, Signal::SIGALRM, Signal::SIGCHLD] {
             super::exec::reset_to_default(signal)?;
+        }
+        // An alarm of the caller's lasts through the exec (incident `[alarm]`); the run has a clock of its own.
+        if weaken::on(Protection::NoAlarm) {
+            let _left = nix::unistd::alarm::cancel();
         }
         let mut set = cancel_set();
         set.add(Signal::SIGCHLD);
         set.thread_block()?;
+        // An ignored SIGHUP or SIGINT is the caller's wish (nohup). What is blocked is delivered though it is
+        // ignored, so it must not be listened for.
+        for signal in [Signal::SIGHUP, Signal::SIGINT] {
+            if super::exec::is_ignored(signal) && weaken::on(Protection::Nohup) {
+                set.remove(signal);
+            }
+        }
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd })
     }

@@ -227,6 +227,7 @@ mod tests {
 
     use super::super::{handle_of, tagged, wait_ready};
     use super::*;
+    use crate::lifetime::clock::Deadline;
 
     fn sh(script: &str) -> Job {
         Job::new("/bin/sh").args(["-c", script]).grace(Duration::from_millis(200))
@@ -292,9 +293,51 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_never_stops_printing_is_ended_at_its_timeout() {
+        let (begun, mut lines) = (Deadline::after(Duration::ZERO), 0_u64);
+        let done = sh("exec yes").timeout(Duration::from_millis(200)).run(&mut |_| lines += 1).unwrap();
+        assert!(matches!(done.ended, Ended::TimedOut(_)), "{done:?}");
+        assert!(lines > 1000, "{lines}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?} of {lines} lines", begun.elapsed());
+    }
+
+    #[test]
+    fn a_daemon_that_never_stops_printing_does_not_hold_the_job_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("up");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // It ends with its reader, which is this job.
+        let leave = "setsid sh -c 'echo up >\"$FIFO\"; exec yes' & read -r up <\"$FIFO\"";
+        let done = sh(leave).env([("FIFO", &fifo)]).run(&mut |_| {}).unwrap();
+        assert_eq!(done.ended, Ended::Exited(0));
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_cut_and_the_next_one_is_whole() {
+        let endless = "head -c 300000 /dev/zero | tr '\\0' x; echo; echo next";
+        let mut lines = Vec::new();
+        sh(endless).run(&mut |line| lines.push(line.to_owned())).unwrap();
+        assert!(lines[0].len() < 70_000 && lines[0].ends_with("cut)"), "{}", lines[0].len());
+        assert_eq!(lines[1..], ["next"]);
+    }
+
+    /// Why nobody may start one from a thread that ends before it: incident `[thread]`.
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60");
+        arm_child(&mut command, child());
+        let start = || spawn(&mut command);
+        let mut sleeper = std::thread::scope(|scope| scope.spawn(start).join().unwrap()).unwrap();
+        assert_eq!(ended(sleeper.wait().unwrap()), Ended::Killed(9));
+    }
+
+    #[test]
     fn captured_output_is_whole_and_apart() {
         let done = sh("echo data; echo talk >&2").capture().run_ok(&mut |line| assert_eq!(line, "talk")).unwrap();
         assert_eq!(done.stdout, b"data\n");
+        let much = sh("head -c 500000 /dev/zero").capture().run_ok(&mut |_| {}).unwrap();
+        assert_eq!(much.stdout.len(), 500_000);
         let failed = sh("echo broken >&2; exit 3").run_ok(&mut |_| {}).unwrap_err().to_string();
         assert!(failed.contains("exit code 3") && failed.contains("broken"), "{failed}");
     }

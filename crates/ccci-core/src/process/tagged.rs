@@ -4,6 +4,9 @@
 //! on working (`[E7]`). Every process that a run starts carries `CCCI_RUN_ID` and `CCCI_LOCK` in its
 //! environment, and so do its descendants; that is what is looked for, in `/proc/<pid>/environ`.
 //!
+//! What begins with an environment of its own (`env -i`, `sudo`) has shed the mark. It is still below the
+//! run's parts in the tree of processes, also when it left its session: the keeper adopts what is orphaned.
+//!
 //! The lock's path and not the domain alone, which may be used by two installations on one machine:
 //! whose lock it is, its run it is.
 
@@ -16,6 +19,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::wait_ready;
@@ -28,6 +32,8 @@ pub const RUN_ID_VAR: &str = "CCCI_RUN_ID";
 pub const DOMAIN_VAR: &str = "CCCI_APP_DOMAIN";
 /// The variable with the path of the run's lock file, see [`lock_mark`].
 pub const LOCK_VAR: &str = "CCCI_LOCK";
+/// The variable that every process of a local app's service carries.
+pub const SERVICE_VAR: &str = "CCCI_LOCAL_SERVICE";
 /// Environments beyond this are read in part.
 const MAX_ENVIRON: usize = 1 << 20;
 /// What nearly every environment fits into, so that one read has all of it.
@@ -45,6 +51,9 @@ pub enum Tag {
         run_id: String,
         /// Its lock's [`lock_mark`].
         lock: String,
+        /// Its keeper's pid. While that is the parent of who asks, what is below it and carries nothing of ours
+        /// is meant as well.
+        keeper: u32,
     },
     /// Those of any run under a lock, by its [`lock_mark`]. Only the lock's holder may ask, before it
     /// starts anything.
@@ -57,9 +66,9 @@ impl Tag {
     fn matches(&self, environ: &[u8]) -> bool {
         let has = |key: &str, value: &str| entries(environ, key).any(|found| found == value.as_bytes());
         match self {
-            Self::Run { run_id, lock } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
+            Self::Run { run_id, lock, .. } => has(RUN_ID_VAR, run_id) && has(LOCK_VAR, lock),
             // What only sets the one by hand is no run's process.
-            Self::Lock(lock) => has(LOCK_VAR, lock) && entries(environ, RUN_ID_VAR).next().is_some(),
+            Self::Lock(lock) => has(LOCK_VAR, lock) && carries(environ, RUN_ID_VAR),
             Self::Variable(key, value) => has(key, value),
         }
     }
@@ -107,15 +116,20 @@ pub enum TagError {
 /// When `/proc` cannot be listed.
 pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
     let mut look = Look::default();
+    let below = match tag {
+        Tag::Run { keeper, .. } => below_us(*keeper),
+        _ => BTreeSet::new(),
+    };
+    let mut meant = |pid: u32| look.is_meant(pid, tag, below.contains(&pid));
     let mut found = Vec::new();
     for pid in pids()? {
-        if !look.carries(pid, tag)? {
+        if !meant(pid)? {
             continue;
         }
         let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { continue };
         let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
         // Again, now that the number is pinned.
-        if is_gone(pid) || !look.carries(pid, tag)? {
+        if is_gone(pid) || !meant(pid)? {
             continue;
         }
         found.push(Found { pid, name: name(pid), fd });
@@ -125,6 +139,55 @@ pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
         found.retain(|process| !spared.contains(&process.pid));
     }
     Ok(found)
+}
+
+/// The processes below this one, and below `keeper` while it is our parent: whoever else has the number by then
+/// is nobody of ours. What an app's service started is that service's.
+fn below_us(keeper: u32) -> BTreeSet<u32> {
+    if !weaken::on(Protection::Descendants) {
+        return BTreeSet::new();
+    }
+    let is_ours = || rustix::process::getppid().is_some_and(|parent| parent.as_raw_pid().cast_unsigned() == keeper);
+    let mut open = vec![std::process::id()];
+    open.extend(Some(keeper).filter(|_| is_ours()));
+    let (mut below, mut look) = (BTreeSet::new(), Look::default());
+    while let Some(pid) = open.pop() {
+        for child in children(pid) {
+            let mut service = || look.environ(child).is_some_and(|environ| carries(environ, SERVICE_VAR));
+            if !is_part(child) && !service() && below.insert(child) {
+                open.push(child);
+            }
+        }
+    }
+    // Looked at again: all that was seen below the keeper was then below the keeper.
+    if is_ours() { below } else { below.into_iter().filter(|pid| is_below(*pid, std::process::id())).collect() }
+}
+
+/// The children of all threads of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn is_below(pid: u32, root: u32) -> bool {
+    std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).any(|pid| pid == root)
+}
+
+/// Whether a process is another part of a run: this same program.
+fn is_part(pid: u32) -> bool {
+    let exe = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
+    exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own))
+}
+
+fn carries(environ: &[u8], key: &str) -> bool {
+    entries(environ, key).next().is_some()
+}
+
+fn carries_nothing(environ: &[u8]) -> bool {
+    ![RUN_ID_VAR, LOCK_VAR, DOMAIN_VAR, SERVICE_VAR].iter().any(|key| carries(environ, key))
 }
 
 /// Ends every process that carries `tag`: SIGTERM, up to `grace`, then SIGKILL until none is found.
@@ -199,7 +262,7 @@ pub fn values_of(key: &str) -> io::Result<BTreeSet<String>> {
     let mut look = Look::default();
     for pid in pids()? {
         // One that has ended has none any more.
-        let found = entries(look.environ(pid).unwrap_or_default(), key);
+        let found = entries(look.settled_environ(pid)?.unwrap_or_default(), key);
         values.extend(found.map(|value| String::from_utf8_lossy(value).into_owned()));
     }
     Ok(values)
@@ -213,8 +276,8 @@ pub fn locks() -> io::Result<BTreeSet<String>> {
     let mut locks = BTreeSet::new();
     let mut look = Look::default();
     for pid in pids()? {
-        let environ = look.environ(pid).unwrap_or_default();
-        if let (Some(lock), Some(_)) = (entries(environ, LOCK_VAR).next(), entries(environ, RUN_ID_VAR).next()) {
+        let environ = look.settled_environ(pid)?.unwrap_or_default();
+        if let (Some(lock), true) = (entries(environ, LOCK_VAR).next(), carries(environ, RUN_ID_VAR)) {
             locks.insert(String::from_utf8_lossy(lock).into_owned());
         }
     }
@@ -278,23 +341,26 @@ impl Look {
         Some(&self.buffer[..length])
     }
 
-    /// Whether a process carries a tag. One that is in the middle of an exec has no environment for a moment, and is
-    /// waited for: it would be missed.
-    fn carries(&mut self, pid: u32, tag: &Tag) -> io::Result<bool> {
+    /// [`Self::environ`], of a process that may be about to have one: in the middle of an exec it has none for a
+    /// moment, and would be missed.
+    fn settled_environ(&mut self, pid: u32) -> io::Result<Option<&[u8]>> {
         let limit = Deadline::after(EXEC);
         loop {
-            let Some(environ) = self.environ(pid) else { return Ok(false) };
-            if !environ.is_empty() {
-                return Ok(tag.matches(environ));
-            }
-            if limit.passed() || !stat_fields(pid).is_some_and(|fields| is_in_exec(&fields)) {
-                return Ok(false);
+            let Some(length) = self.environ(pid).map(<[u8]>::len) else { return Ok(None) };
+            if length > 0 || limit.passed() || !stat_fields(pid).is_some_and(|fields| is_in_exec(&fields)) {
+                return Ok(Some(&self.buffer[..length]));
             }
             let Some(handle) = super::handle_of(nix::unistd::Pid::from_raw(pid.cast_signed()))? else {
-                return Ok(false);
+                return Ok(None);
             };
             wait_ready(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], Some(LOOK_AGAIN))?;
         }
+    }
+
+    /// Whether a process carries a tag, or nothing of ours where it is `below` the run's parts.
+    fn is_meant(&mut self, pid: u32, tag: &Tag, below: bool) -> io::Result<bool> {
+        let environ = self.settled_environ(pid)?;
+        Ok(environ.is_some_and(|environ| tag.matches(environ) || below && carries_nothing(environ)))
     }
 }
 
@@ -358,7 +424,8 @@ mod tests {
     #[test]
     fn tags_match_whole_values_only() {
         let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
-        let run = |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into() }.matches(environ);
+        let run =
+            |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into(), keeper: 0 }.matches(environ);
         assert!(run("12", "hell-012345.ci"));
         assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
         assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));
@@ -390,7 +457,7 @@ mod tests {
     #[test]
     fn a_process_that_left_its_group_is_found_and_killed() {
         let domain = format!("t-{}", std::process::id());
-        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone() };
+        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone(), keeper: 0 };
         // The fifo tells that both have left the group before the leader ends and the group is killed.
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");

@@ -14,12 +14,22 @@ use crate::lifetime::clock::Deadline;
 
 /// How many bytes of output an error carries.
 const TAIL: usize = 2000;
+/// So much is taken at once: a job that prints faster than it is read must not keep its timeout from
+/// being seen.
+const TURN: usize = 64 * 1024;
+/// What of a longer line is handed out. Cut, and not handed out in parts: a secret could lie across two.
+const LINE: usize = 64 * 1024;
+/// What is left of such a line.
+const CUT: &str = " … (a longer line, cut)";
 
 /// The lines of a pipe or a terminal, as they come.
 pub(super) struct Lines {
     fd: OwnedFd,
     terminal: bool,
+    /// The begin of a line whose end is still to come.
     pending: Vec<u8>,
+    /// Whether that line has been longer than [`LINE`].
+    cut: bool,
     recent: Vec<u8>,
     open: bool,
 }
@@ -36,14 +46,14 @@ impl Lines {
 
     fn new(fd: OwnedFd, terminal: bool) -> Self {
         let _blocking_is_fine = rustix::io::ioctl_fionbio(&fd, true);
-        Self { fd, terminal, pending: Vec::new(), recent: Vec::new(), open: true }
+        Self { fd, terminal, pending: Vec::new(), cut: false, recent: Vec::new(), open: true }
     }
 
-    /// Takes all that is there.
-    fn read(&mut self, sink: &mut dyn FnMut(&str), keep: Option<&mut Vec<u8>>) {
+    /// Takes what is there, up to `most` bytes; how many there were.
+    fn read(&mut self, most: usize, sink: &mut dyn FnMut(&str), keep: Option<&mut Vec<u8>>) -> usize {
         let mut buffer = [0; 8192];
         let mut fresh = Vec::new();
-        loop {
+        while fresh.len() < most {
             match rustix::io::read(&self.fd, &mut buffer[..]) {
                 Ok(0) => {
                     self.open = false;
@@ -59,22 +69,54 @@ impl Lines {
                 Err(_) => break,
             }
         }
-        if let Some(keep) = keep {
-            keep.extend_from_slice(&fresh);
-            return;
+        match keep {
+            Some(keep) => keep.extend_from_slice(&fresh),
+            None => self.hand_out(&fresh, sink),
         }
-        self.recent.extend_from_slice(&fresh);
+        fresh.len()
+    }
+
+    fn hand_out(&mut self, fresh: &[u8], sink: &mut dyn FnMut(&str)) {
+        self.recent.extend_from_slice(fresh);
         if self.recent.len() > 4 * TAIL {
             self.recent.drain(..self.recent.len() - TAIL);
         }
-        self.pending.extend_from_slice(&fresh);
-        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.pending.drain(..=end).collect();
-            sink(self.plain(&line[..end]).trim_end_matches('\r'));
+        for part in fresh.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+            let room = LINE.saturating_sub(self.pending.len());
+            self.cut |= text.len() > room;
+            self.pending.extend_from_slice(&text[..text.len().min(room)]);
+            if ends {
+                self.end_line(sink);
+            }
         }
         if !self.open && !self.pending.is_empty() {
-            let last = std::mem::take(&mut self.pending);
-            sink(&self.plain(&last));
+            self.end_line(sink);
+        }
+    }
+
+    fn end_line(&mut self, sink: &mut dyn FnMut(&str)) {
+        let line = std::mem::take(&mut self.pending);
+        let mut line = self.plain(&line).trim_end_matches('\r').to_owned();
+        if std::mem::take(&mut self.cut) {
+            line += CUT;
+        }
+        sink(&line);
+    }
+
+    /// What was written before the end is still in the pipe, and no more than that is taken: a descendant
+    /// that left the group may hold it open, and go on writing, for ever.
+    fn finish(&mut self, sink: &mut dyn FnMut(&str), mut keep: Option<&mut Vec<u8>>) {
+        let mut left = rustix::pipe::fcntl_getpipe_size(&self.fd).map_or(TURN, |size| size.max(TURN));
+        while self.open && left > 0 {
+            match self.read(left.min(TURN), sink, keep.as_deref_mut()) {
+                0 => break,
+                taken => left = left.saturating_sub(taken),
+            }
+        }
+        self.open = false;
+        if keep.is_none() {
+            self.hand_out(&[], sink);
         }
     }
 
@@ -120,18 +162,17 @@ impl Watch {
         let _sent = killpg(pid, Signal::SIGKILL);
         self.wait_until(&exit, Deadline::after(Duration::from_secs(3600)), sink)?;
         let status = self.child.wait()?;
-        // What was written before the end is still in the pipe; a descendant that left the group may
-        // hold it open for ever, so no wait for the end of file.
-        self.take(sink);
-        self.lines.open = false;
-        self.take(sink);
+        self.lines.finish(sink, None);
+        if let Some(kept) = &mut self.kept {
+            kept.finish(sink, Some(&mut self.stdout));
+        }
         Ok(if timed_out { Ended::TimedOut(timeout) } else { ended(status) })
     }
 
     fn take(&mut self, sink: &mut dyn FnMut(&str)) {
-        self.lines.read(sink, None);
+        self.lines.read(TURN, sink, None);
         if let Some(kept) = &mut self.kept {
-            kept.read(sink, Some(&mut self.stdout));
+            kept.read(TURN, sink, Some(&mut self.stdout));
         }
     }
 

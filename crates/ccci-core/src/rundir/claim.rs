@@ -8,13 +8,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::{RunDir, file};
+use crate::lifetime::clock::Deadline;
 use crate::name::LockName;
-use crate::process::handle_of;
+use crate::process::{handle_of, wait_ready};
+
+/// The longest that a dead run's directory may be claimed by who removes it, and how often it is asked.
+const REMOVAL: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A run whose keeper is alive.
 #[derive(Debug)]
@@ -61,16 +67,28 @@ impl LiveRun {
     /// # Errors
     /// What `pidfd_open(2)` says, or that the keeper cannot be seen from here.
     pub fn end(&self) -> io::Result<Option<OwnedFd>> {
-        let opened = handle_of(Pid::from_raw(self.plan.keeper));
-        // Asked after the pidfd is open: as long as the claim is held, the number is the keeper's.
-        let why = match (is_claimed(self.dir.path())?, opened) {
-            (false, _) => return Ok(None),
-            (true, Ok(Some(fd))) => return Ok(Some(fd)),
-            (true, Ok(None)) => "no such process here".to_owned(),
-            (true, Err(error)) => error.to_string(),
-        };
-        let (run, keeper) = (&self.plan.run_id, self.plan.keeper);
-        Err(io::Error::other(format!("run {run} is alive, and its keeper {keeper} cannot be watched: {why}")))
+        self.end_within(REMOVAL)
+    }
+
+    fn end_within(&self, limit: Duration) -> io::Result<Option<OwnedFd>> {
+        let limit = Deadline::after(limit);
+        loop {
+            let opened = handle_of(Pid::from_raw(self.plan.keeper));
+            // Asked after the pidfd is open: as long as the claim is held, the number is the keeper's.
+            let why = match (is_claimed(self.dir.path())?, opened) {
+                (false, _) => return Ok(None),
+                (true, Ok(Some(fd))) => return Ok(Some(fd)),
+                (true, Ok(None)) => "no such process here".to_owned(),
+                (true, Err(error)) => error.to_string(),
+            };
+            // A janitor that removes a dead run's directory claims it too, for as long as that takes.
+            if limit.passed() {
+                let (run, keeper) = (&self.plan.run_id, self.plan.keeper);
+                let what = format!("run {run} is alive, and its keeper {keeper} cannot be watched: {why}");
+                return Err(io::Error::other(what));
+            }
+            wait_ready(&mut [], Some(ASK_AGAIN))?;
+        }
     }
 }
 
@@ -138,5 +156,26 @@ mod tests {
         dir.unclaim();
         assert!(met.end().unwrap().is_none());
         assert!(live_runs(runs.path(), &name).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_dead_run_whose_directory_is_just_being_removed_is_over() {
+        let runs = tempfile::tempdir().unwrap();
+        let name = LockName::Guard(GuardName::new("db").unwrap());
+        let (dir, _) = RunDir::create(runs.path(), &RunId::new("7").unwrap()).unwrap();
+        // Its keeper: a process that has ended and was collected.
+        let gone = crate::process::Job::new("/bin/sh").args(["-c", "echo $$"]).run_ok(&mut |_| {}).unwrap();
+        let keeper: i32 = gone.tail.trim().parse().unwrap();
+        let plan = serde_json::json!({"lock": name.file_name(), "run_id": "7", "keeper": keeper});
+        dir.write_json(file::RUN, &plan).unwrap();
+        let met = live_runs(runs.path(), &name).unwrap().pop().unwrap();
+        let refused = met.end_within(Duration::ZERO).unwrap_err().to_string();
+        assert!(refused.contains("cannot be watched"), "{refused}");
+        std::thread::scope(|scope| {
+            let end = scope.spawn(|| met.end_within(Duration::from_secs(60)));
+            wait_ready(&mut [], Some(Duration::from_millis(50))).unwrap();
+            dir.unclaim();
+            assert!(end.join().unwrap().unwrap().is_none());
+        });
     }
 }

@@ -14,12 +14,11 @@ use super::{Kind, Object, Substrate, SubstrateError, env_file, gone, list_dir};
 use crate::config::Places;
 use crate::lock::AppLock;
 use crate::name::{BaseDomain, Domain};
+pub use crate::process::tagged::SERVICE_VAR;
 use crate::process::tagged::{self, Tag};
 
 /// The server's name under which env files of local apps are kept.
 pub const SERVER: &str = "ccci-local";
-/// The variable that every process of a local service carries.
-pub const SERVICE_VAR: &str = "CCCI_LOCAL_SERVICE";
 /// What a service gets between SIGTERM and SIGKILL, as Docker gives it.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 

@@ -15,6 +15,7 @@ use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::name::{BaseDomain, Domain};
 use ccci_core::process::Ended;
+use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
 use crate::cli::Exec;
@@ -32,13 +33,23 @@ pub(crate) fn main(exec: &Exec, config: Option<&Path>) -> anyhow::Result<ExitCod
         Domain::expect(&exec.domain, &base).map_err(|error| anyhow::Error::new(error).context(super::Usage))?;
     let endpoint = Endpoint::find()?.context("this host has no Docker: `exec` is for apps on Swarm");
     let docker = Docker::new(endpoint.map_err(|error| error.context(super::Unable))?);
-    let service = format!("{}_{}", domain.stack_name(), exec.service);
+    let service = service(&docker, &domain, &exec.service)?;
     let container = running_container(&docker, &service, exec.wait)?;
     let args = ["exec".to_owned(), container].into_iter().chain(exec.command.iter().cloned());
     match docker.job(args).timeout(Duration::MAX).run_inheriting()? {
         Ended::Exited(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
         other => bail!("docker exec: {other}"),
     }
+}
+
+/// The service by its full name: what it answers to on a network (`app`) another stack's may answer to as well
+/// (incident `[alias]`).
+fn service(docker: &Docker, domain: &Domain, name: &str) -> anyhow::Result<String> {
+    if !weaken::on(Protection::OwnService) {
+        let alike = docker.services()?.into_iter().map(|service| service.spec.name);
+        return alike.filter(|full| full.ends_with(&format!("_{name}"))).min().context("there is no such service");
+    }
+    Ok(format!("{}_{name}", domain.stack_name()))
 }
 
 fn running_container(docker: &Docker, name: &str, wait: Duration) -> anyhow::Result<String> {
@@ -48,8 +59,8 @@ fn running_container(docker: &Docker, name: &str, wait: Duration) -> anyhow::Res
         let service = docker.service(name).with_context(|| format!("there is no service {name}"))?;
         let tasks = docker.tasks_of(&service.id)?;
         let running = tasks.iter().find(|task| {
-            let present = task.spec == service.spec.task_template;
-            present && task.status.state == TaskState::Running && task.desired_state == TaskState::Running
+            let meant = task.spec == service.spec.task_template && task.desired_state == TaskState::Running;
+            task.status.state == TaskState::Running && (meant || !weaken::on(Protection::PresentTask))
         });
         if let Some(status) = running.and_then(|task| task.status.container_status.as_ref()) {
             return Ok(status.container_id.clone());

@@ -22,6 +22,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::substrate::swarm::Swarm;
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
+use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape};
@@ -349,6 +350,9 @@ impl SwarmEngine {
 
     /// Has every image before the deploy, so that no download counts as convergence (`[prepull]`).
     fn pull(&self, stack: &Stack, app: &App<'_>) -> Result<(), EngineError> {
+        if !weaken::on(Protection::Prepull) {
+            return Ok(());
+        }
         for image in stack.images() {
             if self.docker.has_image(&image)? {
                 continue;

@@ -10,7 +10,7 @@ use ccci_core::rundir::{RunDir, file};
 
 use super::dependencies::{Dependencies, Provider};
 use super::stage::Stages;
-use super::{kept, lint, screenshot};
+use super::{kept, leaks, lint, screenshot};
 use crate::console::Console;
 use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
@@ -107,7 +107,7 @@ fn through(
         phases.begin("dependencies");
         let provider = Provider { plan, job, dir, abra: &abra, engine: engine.as_ref(), lock };
         let provided = provider.provide(needed, up, console);
-        provided.inspect_err(|_| search_for_secrets(dir, &up.secrets))?;
+        provided.inspect_err(|_| leaks::search(dir, &up.secrets))?;
     }
     let own = folder.toml.env.clone().into_iter().chain(job.extra_env.clone()).collect();
     let fill = |vars| shape::fill(vars, domain.as_str(), &up.domains).map_err(Stop::Usage);
@@ -127,7 +127,7 @@ fn through(
         phases.begin("screenshot");
         screenshot::take(&browser, target, &folder.toml.screenshot.path, dir, stages.console());
     }
-    search_for_secrets(dir, &secrets);
+    leaks::search(dir, &secrets);
     if done.is_ok() {
         stages.hand_on(&source);
     }
@@ -244,30 +244,4 @@ impl From<EngineError> for Stop {
     fn from(error: EngineError) -> Self {
         Self::Host(error.to_string())
     }
-}
-
-/// Looks for the run's secrets in its own files; what is found is named, never shown.
-fn search_for_secrets(dir: &RunDir, secrets: &[String]) {
-    let mut leaked_into = Vec::new();
-    let mut queue = vec![dir.path().to_owned()];
-    while let Some(path) = queue.pop() {
-        let Ok(entries) = std::fs::read_dir(&path) else { continue };
-        for entry in entries.flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
-            // An archive of the app's volumes is data of the app, and private to the run.
-            if kind.is_dir() && entry.file_name() != "backup" {
-                queue.push(entry.path());
-            } else if kind.is_file() {
-                let text = std::fs::read(entry.path()).unwrap_or_default();
-                let found =
-                    secrets.iter().any(|secret| text.windows(secret.len()).any(|window| window == secret.as_bytes()));
-                if found {
-                    leaked_into
-                        .push(entry.path().strip_prefix(dir.path()).unwrap_or(&entry.path()).display().to_string());
-                }
-            }
-        }
-    }
-    leaked_into.sort();
-    report(dir, Event::Secrets { leaked_into });
 }
