@@ -23,6 +23,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+pub use crate::lifetime::fork::Change;
 pub use handle::{handle_of, signal_exactly, wait_ready};
 pub use job::{Finished, Job};
 pub use part::{Part, fork_part, spawn_part};

@@ -5,9 +5,10 @@ use xshell::Shell;
 
 /// The modules of core from the bottom up: each may name those before it. `name` names nothing but the switch
 /// of a test build.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 15] = [
     "weaken",
     "name",
+    "reason",
     "redact",
     "config",
     "lifetime",
@@ -17,6 +18,7 @@ const LAYERS: [&str; 13] = [
     "docker",
     "substrate",
     "rundir",
+    "snapshot",
     "memory",
     "teardown",
 ];
@@ -51,7 +53,7 @@ const WALLS: [Wall; 6] = [
     },
     Wall {
         words: &["process::Command", "fork", "execv", "execve", "posix_spawn"],
-        home: &["crates/ccci-core/src/process", "crates/ccci-core/src/lifetime/"],
+        home: &["crates/ccci-core/src/process", "crates/ccci-core/src/lifetime"],
         tests: false,
         why: "processes start in ccci_core::process only: own group, no lock fd, death signal, timeout",
     },
