@@ -264,6 +264,23 @@ fn a_reaper_that_dies_is_followed_by_another_and_another() {
 }
 
 #[test]
+fn a_reaper_that_hangs_is_ended_with_its_budget_and_none_follows_it() {
+    let host = Host::new();
+    host.settings("teardown_budget = \"1s\"\n");
+    let held = Moment::Teardown.prepare(&host);
+    let step = held.start(&host);
+    let reaper = step.part("reaper");
+    process::signal(reaper, Signal::SIGSTOP);
+    let ended = step.end().expect(1);
+    assert!(process::Process::of(reaper).is_none(), "it is still there");
+    let log = ended.log();
+    assert!(log.contains("the reaper exceeded its budget") && !log.contains("starting a reaper"), "{log}");
+    assert!(ended.results()["flags"]["clean_teardown"].is_null(), "nobody has looked");
+    held.open();
+    let _reaped = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect_clean(0);
+}
+
+#[test]
 fn what_comes_up_again_during_the_teardown_is_found_and_removed() {
     let host = Host::new();
     let ghost = format!("CCCI_LOCAL_SERVICE={}", host.service_mark("ghost"));

@@ -157,7 +157,7 @@ impl Keeper {
     /// behind. False when the run must not start.
     fn preclean(&mut self, lock: &AppLock, before: Option<Owner>) -> anyhow::Result<bool> {
         let earlier = before.map(|owner| owner.run_dir);
-        let clean = self.reap(lock, Mode::Preclean { earlier })?;
+        let clean = self.reap(lock, Mode::Preclean { earlier }, self.teardown_end())?;
         if let Some(receipt) = self.dir.read_json::<Receipt>(file::PRECLEAN)?.filter(|receipt| !receipt.is_empty()) {
             self.console.say(&format!(
                 "== preclean: an earlier run left {} behind; removed {} and ended {} ==",
@@ -214,7 +214,7 @@ impl Keeper {
             return self.see_reaper_through(lock, worker);
         }
         self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
-        self.reap(lock, Mode::Teardown).map(drop)
+        self.reap(lock, Mode::Teardown, self.teardown_end()).map(drop)
     }
 
     /// How long ago the run was asked for, its wait included.
@@ -257,23 +257,33 @@ impl Keeper {
     }
 
     /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
-    /// reaper, within the budget.
+    /// reaper, within the one budget. One that used it up hangs, and so would the next.
     fn see_reaper_through(&mut self, lock: &AppLock, part: Part) -> anyhow::Result<()> {
-        match self.wait_for(part, Deadline::after(self.plan.settings.teardown_budget + REAPER_SLACK))? {
+        let until = self.teardown_end();
+        match self.wait_for(part, until)? {
             Some(Ended::Exited(reaper::CLEAN | reaper::RESIDUE)) => return Ok(()),
             Some(other) => {
                 self.facts.worker_died = Some(other.to_string());
                 self.console.say(&format!("== worker or reaper died ({other}) — starting a reaper =="));
+                self.reap(lock, Mode::Teardown, until)?;
             }
-            None => self.console.say("== the reaper exceeded its budget =="),
+            None => self.give_up_reaping(),
         }
-        self.reap(lock, Mode::Teardown)?;
         Ok(())
     }
 
+    /// When a teardown that begins now has to be over.
+    fn teardown_end(&self) -> Deadline {
+        Deadline::after(self.plan.settings.teardown_budget + REAPER_SLACK)
+    }
+
+    fn give_up_reaping(&mut self) {
+        self.console.say("== the reaper exceeded its budget: what is left is the janitor's ==");
+        self.facts.no_reaper = true;
+    }
+
     /// A reaper of our own, tried again while it dies. True when it left nothing.
-    fn reap(&mut self, lock: &AppLock, mode: Mode) -> anyhow::Result<bool> {
-        let until = Deadline::after(self.plan.settings.teardown_budget + REAPER_SLACK);
+    fn reap(&mut self, lock: &AppLock, mode: Mode, until: Deadline) -> anyhow::Result<bool> {
         let tries = if weaken::on(Protection::ReaperRetry) { REAPER_TRIES } else { 1 };
         for _ in 0..tries {
             let args: Vec<OsString> =
@@ -286,8 +296,8 @@ impl Keeper {
                 Some(Ended::Exited(reaper::RESIDUE)) => return Ok(false),
                 Some(other) => self.console.say(&format!("== reaper died ({other}) ==")),
                 None => {
-                    self.console.say("== the reaper exceeded its budget ==");
-                    break;
+                    self.give_up_reaping();
+                    return Ok(false);
                 }
             }
         }
