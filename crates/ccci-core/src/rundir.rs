@@ -55,6 +55,8 @@ pub mod file {
     pub const RESULTS: &str = "results.json";
     /// All that was said.
     pub const LOG: &str = "run.log";
+    /// The archives of the app's volumes: a directory.
+    pub const ARCHIVES: &str = "backup";
     /// The app, as a browser saw it.
     pub const SCREENSHOT: &str = "screenshot.png";
     /// Where the run was reported to have ended: teardown is complete and nothing needs reaping.

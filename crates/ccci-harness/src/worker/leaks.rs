@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use ccci_core::redact::telling;
-use ccci_core::rundir::RunDir;
+use ccci_core::rundir::{RunDir, file};
 
 use crate::event::{Event, report};
 
@@ -17,13 +17,14 @@ pub(super) fn search(dir: &RunDir, secrets: &[String]) {
     // One that is empty or very short is in every file, and says nothing.
     let secrets: Vec<&[u8]> = secrets.iter().filter_map(|secret| telling(secret)).map(str::as_bytes).collect();
     let mut leaked_into = Vec::new();
+    // The archives of the app's volumes are data of the app, and private to the run.
+    let archives = dir.join(file::ARCHIVES);
     let mut queue = vec![dir.path().to_owned()];
     while let Some(path) = queue.pop() {
         let Ok(entries) = std::fs::read_dir(&path) else { continue };
         for entry in entries.flatten() {
             let (Ok(kind), path) = (entry.file_type(), entry.path()) else { continue };
-            // An archive of the app's volumes is data of the app, and private to the run.
-            if kind.is_dir() && entry.file_name() != "backup" {
+            if kind.is_dir() && path != archives {
                 queue.push(path);
             } else if kind.is_file() && has_any(&path, &secrets, PART).unwrap_or(false) {
                 leaked_into.push(path.strip_prefix(dir.path()).unwrap_or(&path).display().to_string());
@@ -55,7 +56,6 @@ fn has_any(path: &Path, secrets: &[&[u8]], part: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use ccci_core::name::RunId;
-    use ccci_core::rundir::file;
     use serde_json::Value;
 
     use super::*;
@@ -70,8 +70,12 @@ mod tests {
             assert!(has_any(&path, &[b"hunter2"], part).unwrap(), "{part}");
             assert!(!has_any(&path, &[b"hunter3"], part).unwrap(), "{part}");
         }
+        for nested in [dir.join(file::ARCHIVES), dir.join("logs/backup")] {
+            std::fs::create_dir_all(&nested).unwrap();
+            std::fs::write(nested.join("data"), "hunter2").unwrap();
+        }
         search(&dir, &[String::new(), "ab".to_owned(), " \n".to_owned(), "hunter2".to_owned()]);
         let events: Vec<Value> = dir.lines(file::EVENTS).unwrap();
-        assert_eq!(events[0]["leaked_into"], serde_json::json!(["words"]), "{events:?}");
+        assert_eq!(events[0]["leaked_into"], serde_json::json!(["logs/backup/data", "words"]), "{events:?}");
     }
 }

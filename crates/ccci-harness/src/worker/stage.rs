@@ -121,6 +121,7 @@ impl<'run> Stages<'run> {
                 } else {
                     let why = match saved {
                         Outcome::Skip { reason } => Outcome::skip(reason),
+                        _ if !self.asked(Tier::Restore) => Outcome::unverified("not asked for"),
                         _ => Outcome::unverified("there is no good backup"),
                     };
                     self.skip(Tier::Restore, why);

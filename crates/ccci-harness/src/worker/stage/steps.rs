@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ccci_core::rundir::file;
 use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
@@ -78,7 +79,7 @@ impl Stages<'_> {
             return Ok(Vec::new());
         }
         let (lock, app) = (self.lock, self.app);
-        let dir = self.app.dir.join("backup");
+        let dir = self.app.dir.join(file::ARCHIVES);
         for attempt in 1..=BACKUP_TRIES {
             self.hook("pre_backup")?;
             let mut made = None;
