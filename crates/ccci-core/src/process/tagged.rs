@@ -457,7 +457,8 @@ mod tests {
     #[test]
     fn a_process_that_left_its_group_is_found_and_killed() {
         let domain = format!("t-{}", std::process::id());
-        let tag = Tag::Run { run_id: "r".into(), lock: domain.clone(), keeper: 0 };
+        // By the lock: below this process are the children of the tests beside this one too.
+        let tag = Tag::Lock(domain.clone());
         // The fifo tells that both have left the group before the leader ends and the group is killed.
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("up");
