@@ -284,9 +284,18 @@ fn a_reaper_that_hangs_is_ended_with_its_budget_and_none_follows_it() {
 fn what_comes_up_again_during_the_teardown_is_found_and_removed() {
     let host = Host::new();
     let ghost = format!("CCCI_LOCAL_SERVICE={}", host.service_mark("ghost"));
-    let stop = format!("env {ghost} setsid sleep 1000 >/dev/null 2>&1 & exit 0");
-    let _folder =
-        host.folder("hello").service("hydra", &format!("trap '{stop}' TERM\nwhile :; do sleep 1000 & wait $!; done\n"));
+    let [armed, born] = ["armed", "born"].map(|name| host.path(name).display().to_string());
+    for fifo in [&armed, &born] {
+        nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    // The trap is set before the install test is over, and the other service is one before this one ends.
+    let hydra = format!(
+        "ghost() {{\n  env {ghost} setsid sh -c \"echo >'{born}'; exec sleep 1000\" >/dev/null 2>&1 &\n  \
+         read -r born <'{born}'\n  exit 0\n}}\ntrap ghost TERM\necho >'{armed}'\n\
+         while :; do sleep 1000 & wait $!; done\n"
+    );
+    let folder = host.folder("hello").service("hydra", &hydra);
+    let _folder = folder.script("test_install.sh", &format!("read -r armed <'{armed}'"));
     let ended = host.run().args(["--stages", "install"]).end().expect_clean(0);
     let removed = ended.results()["receipt"]["removed"].to_string();
     assert!(removed.contains("ghost"), "{removed}");
