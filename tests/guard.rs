@@ -34,6 +34,21 @@ fn the_commands_exit_status_is_passed_on_and_its_output_is_its_own() {
 }
 
 #[test]
+fn what_the_caller_had_running_before_is_not_the_guards_to_end() {
+    let host = Host::new();
+    let pid_file = host.path("pid").display().to_string();
+    let guard = host.command(&["cc-ci-run", "guard", "--name", "db", "--", "true"]);
+    let ended = guard
+        .script(&format!("sleep 1000 >/dev/null 2>&1 &\necho $! >'{pid_file}'\nunset CCCI_PARENT_PID\nexec @@"))
+        .end()
+        .expect(0);
+    let sleeper: i32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    assert!(process::Process::of(sleeper).is_some(), "{}", ended.err());
+    process::signal(sleeper, Signal::SIGKILL);
+    assert!(wait_gone(sleeper, host::limit()));
+}
+
+#[test]
 fn a_command_that_is_not_there_is_a_usage_error() {
     let host = Host::new();
     let words = ["cc-ci-run", "guard", "--name", "db", "--", "/no/such/program"];

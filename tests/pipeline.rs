@@ -269,6 +269,19 @@ fn a_rung_declared_not_applicable_is_skipped_with_its_reason() {
 }
 
 #[test]
+fn a_recipe_whose_upgrade_does_not_apply_is_tested_at_its_own_ref() {
+    let host = Host::new();
+    let example = std::fs::read_to_string(ccci_tests::binaries::workspace().join("tests/recipes/hello/recipe.toml"));
+    let _folder =
+        host.folder("hello").toml(&format!("{}\n[not_applicable]\nupgrade = \"begin anew\"\n", example.unwrap()));
+    let run = host.run().end().expect_clean(0);
+    let results = run.results();
+    assert_eq!(results["rungs"]["upgrade"], json!({"outcome": "skip", "reason": "begin anew"}));
+    let deployed = format!("deploying {}", results["version"].as_str().unwrap());
+    assert!(run.log().contains(&deployed) && run.log().matches("deploying").count() == 1, "{}", run.log());
+}
+
+#[test]
 fn only_the_stages_that_were_asked_for_run() {
     let host = Host::new();
     let _folder = host.folder("hello").script("test_upgrade.sh", BROKEN).script("custom/check", "exit 0");

@@ -369,7 +369,13 @@ impl Ended<'_> {
     /// Fails unless this is the exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert!(self.code == code, "exit code {} instead of {code}\nstderr:\n{}", self.code, self.err());
+        assert!(
+            self.code == code,
+            "exit code {} instead of {code}\nstderr:\n{}\nstdout:\n{}",
+            self.code,
+            self.err(),
+            self.out()
+        );
         self
     }
 

@@ -132,6 +132,9 @@ pub(crate) enum Command {
     Reaper {
         dir: PathBuf,
         lock: i32,
+        /// Milliseconds.
+        #[arg(long)]
+        within: Option<u64>,
         #[arg(long, num_args = 0..=1)]
         preclean: Option<Option<PathBuf>>,
     },

@@ -263,6 +263,7 @@ pub(crate) trait Engine {
         app: &App<'_>,
         archive: &Archive,
         dir: &Path,
+        most: u64,
     ) -> Result<BTreeMap<String, PathBuf>, EngineError>;
 }
 

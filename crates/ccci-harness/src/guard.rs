@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use ccci_core::lifetime::clock::Deadline;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::process::{Ended, Job as Process};
 use ccci_core::rundir::{RunDir, file};
@@ -14,7 +15,7 @@ use ccci_core::weaken::{self, Protection};
 use crate::console::Console;
 use crate::event::{Event, WorkerEnd, report};
 use crate::plan::{GuardJob, Plan};
-use crate::reaper::Mode;
+use crate::reaper::{self, Mode};
 
 /// The saved copy of a teardown script, in the run's directory: a CI deletes the workspace with the
 /// script in it while the teardown is still to come.
@@ -73,7 +74,7 @@ pub(crate) fn tear_down(
     dir: &RunDir,
     mode: &Mode,
     tag: &Tag,
-    grace: Duration,
+    (grace, until): (Duration, Deadline),
     console: &mut Console,
 ) -> Receipt {
     let mut receipt = Receipt { verified: true, ..Receipt::default() };
@@ -91,7 +92,7 @@ pub(crate) fn tear_down(
         },
     };
     if let Some(command) = &job.teardown
-        && let Err(error) = run_teardown(plan, &job, command, &saved_in, console)
+        && let Err(error) = run_teardown(plan, &job, command, &saved_in, until, console)
     {
         left("what the teardown was to remove", error);
     }
@@ -121,6 +122,7 @@ fn run_teardown(
     job: &GuardJob,
     command: &str,
     saved_in: &Path,
+    until: Deadline,
     console: &mut Console,
 ) -> Result<(), String> {
     let saved = saved_in.join(SAVED_TEARDOWN);
@@ -133,10 +135,13 @@ fn run_teardown(
     } else {
         Process::new("/bin/sh").args(["-c", command])
     };
-    let process = process.env(plan.tag_vars()).dir(&place).timeout(plan.settings.teardown_budget);
+    let process = process.env(plan.tag_vars()).dir(&place);
     let mut last = String::new();
-    for _ in 0..TEARDOWN_TRIES {
-        match process.run_ok(&mut |line| console.say(line)) {
+    for tried in 0..TEARDOWN_TRIES {
+        if tried > 0 && until.passed() {
+            break;
+        }
+        match process.clone().timeout(reaper::left(until)).run_ok(&mut |line| console.say(line)) {
             Ok(_) => return Ok(()),
             Err(error) => last = error.to_string(),
         }

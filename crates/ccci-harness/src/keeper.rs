@@ -184,7 +184,9 @@ impl Keeper {
         let mut grace: Option<Deadline> = None;
         let mut beat = Deadline::after(self.console.pace());
         loop {
-            let clock = if weaken::on(Protection::DeadlineClock) { Some(deadline) } else { None };
+            // Once it is the cause, it is over: what comes next is the grace.
+            let open = weaken::on(Protection::DeadlineClock) && self.facts.cause.is_none();
+            let clock = Some(deadline).filter(|_| open);
             let until = grace.or(clock).map_or(beat, |until| until.min(beat));
             match self.ear.wait(&[alive.as_fd()], Some(until))? {
                 Wake::Fd => break,
@@ -279,6 +281,10 @@ impl Keeper {
 
     fn give_up_reaping(&mut self) {
         self.console.say("== the reaper exceeded its budget: what is left is the janitor's ==");
+        // What the reaper was waiting for must not go on when the lock is free.
+        if let Err(error) = tagged::end_all(&self.plan.tag(), Duration::ZERO) {
+            self.console.say(&format!("!! {error}"));
+        }
         self.facts.no_reaper = true;
     }
 
@@ -286,8 +292,9 @@ impl Keeper {
     fn reap(&mut self, lock: &AppLock, mode: Mode, until: Deadline) -> anyhow::Result<bool> {
         let tries = if weaken::on(Protection::ReaperRetry) { REAPER_TRIES } else { 1 };
         for _ in 0..tries {
+            let within = until.left().saturating_sub(REAPER_SLACK);
             let args: Vec<OsString> =
-                reaper::args(&self.dir, lock.raw_fd(), &mode).into_iter().map(OsString::from).collect();
+                reaper::args(&self.dir, lock.raw_fd(), &mode, Some(within)).into_iter().map(OsString::from).collect();
             // No death signal: a reaper whose keeper is gone simply finishes.
             let birth = Birth { block_cancel: true, keep_fd: Some(lock.raw_fd()), ..Birth::default() };
             let part = spawn_part(&args, self.part_env(), birth)?;

@@ -29,6 +29,7 @@ mod selftest;
 mod worker;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ccci_core::lifetime::cause::exit;
 use ccci_core::rundir::RunDir;
@@ -69,9 +70,10 @@ fn main() -> ExitCode {
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),
         Command::Announce { dir } => forge::announcing(&RunDir::open(dir)),
-        Command::Reaper { dir, lock, preclean } => {
+        Command::Reaper { dir, lock, within, preclean } => {
             let mode = preclean.map_or(reaper::Mode::Teardown, |earlier| reaper::Mode::Preclean { earlier });
-            reaper::main(&RunDir::open(dir), lock, &mode).map(ExitCode::from)
+            let within = within.map(Duration::from_millis);
+            reaper::main(&RunDir::open(dir), lock, &mode, within).map(ExitCode::from)
         }
     };
     done.unwrap_or_else(|error| ExitCode::from(command::code(Err(error))))

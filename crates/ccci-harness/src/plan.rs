@@ -11,7 +11,7 @@ use ccci_core::config::forge::Repository;
 use ccci_core::config::{Places, Settings, duration};
 use ccci_core::lock::LockPath;
 use ccci_core::name::{BaseDomain, Domain, LockName, NameError, RecipeName};
-use ccci_core::process::tagged::{self, DOMAIN_VAR, LOCK_VAR, RUN_ID_VAR, Tag};
+use ccci_core::process::tagged::{self, DOMAIN_VAR, LOCK_VAR, Process, RUN_ID_VAR, Tag};
 use ccci_core::rundir::{RunDir, file};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -112,6 +112,9 @@ pub(crate) struct Plan {
     pub(crate) lock: String,
     /// The keeper.
     pub(crate) keeper: i32,
+    /// The children that the caller had, where a shell became the keeper by an exec: none of the run's.
+    #[serde(default)]
+    pub(crate) before: Vec<Process>,
     /// When the run began.
     pub(crate) started: Timestamp,
     /// The longest it may take, from the moment it has the lock.
@@ -174,7 +177,12 @@ impl Plan {
 
     /// The tag of this run's processes.
     pub(crate) fn tag(&self) -> Tag {
-        Tag::Run { run_id: self.run_id.clone(), lock: self.lock_mark(), keeper: self.keeper.cast_unsigned() }
+        Tag::Run {
+            run_id: self.run_id.clone(),
+            lock: self.lock_mark(),
+            keeper: self.keeper.cast_unsigned(),
+            before: self.before.clone(),
+        }
     }
 
     /// The variables that tag this run's processes.

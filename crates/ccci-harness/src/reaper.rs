@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ccci_core::lifetime::Cause;
+use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::adopt_fd;
 use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
@@ -34,6 +35,16 @@ pub(crate) const CLEAN: i32 = 0;
 /// Something is left; the receipt names it. No code that an error or a panic exits with.
 pub(crate) const RESIDUE: i32 = 3;
 
+/// What is begun when the budget is nearly over gets this long all the same: one try.
+const LEAST: Duration = Duration::from_secs(1);
+/// Who holds a dependency's lock is waited for a share of the budget only: the app itself comes first.
+const DEPENDENCY_SHARE: u32 = 10;
+
+/// What is left of a reaper's time for its next piece of work.
+pub(crate) fn left(until: Deadline) -> Duration {
+    until.left().max(LEAST)
+}
+
 /// What a reaper is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -46,9 +57,13 @@ pub(crate) enum Mode {
     },
 }
 
-/// The arguments that make this program a reaper.
-pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode) -> Vec<String> {
+/// The arguments that make this program a reaper: one that has to be done `within` what others left of the
+/// teardown's budget, or has all of it.
+pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Duration>) -> Vec<String> {
     let mut args = vec!["reaper".to_owned(), dir.path().display().to_string(), lock.to_string()];
+    if let Some(within) = within {
+        args.extend(["--within".to_owned(), within.as_millis().to_string()]);
+    }
     if let Mode::Preclean { earlier } = mode {
         args.push("--preclean".to_owned());
         args.extend(earlier.as_ref().map(|dir| dir.display().to_string()));
@@ -60,18 +75,20 @@ pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode) -> Vec<String> {
 ///
 /// # Errors
 /// Before the teardown could begin; the keeper then starts another.
-pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode) -> anyhow::Result<u8> {
+pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Duration>) -> anyhow::Result<u8> {
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     let plan = Plan::read(dir)?;
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
-    reap(&plan, dir, lock, mode)
+    let budget = within.unwrap_or(plan.settings.teardown_budget);
+    reap(&plan, dir, lock, mode, Deadline::after(budget))
 }
 
-/// The reaper's work, under the lock that was handed down. The cancelling signals are blocked.
+/// The reaper's work, under the lock that was handed down, to be done by `until`. The cancelling signals are
+/// blocked.
 ///
 /// # Errors
 /// As [`main`].
-pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode) -> anyhow::Result<u8> {
+pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode, until: Deadline) -> anyhow::Result<u8> {
     name_process("ccci-reaper");
     let mut console = Console::of(plan, dir);
     let handed_down = lock.raw_fd();
@@ -84,7 +101,7 @@ pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode) -> any
         console.say("== teardown ==");
     }
     let (receipt, lock) = match lock.regain() {
-        Ok(lock) => (under_the_lock(plan, dir, &lock, mode, &mut console), Some(lock)),
+        Ok(lock) => (under_the_lock(plan, dir, &lock, mode, until, &mut console), Some(lock)),
         Err(error @ LockError::Lost { .. }) => (lost(plan, &error), None),
         Err(other) => return Err(other.into()),
     };
@@ -109,7 +126,14 @@ pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode) -> any
     Ok(if receipt.is_clean() { CLEAN as u8 } else { RESIDUE as u8 })
 }
 
-fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, console: &mut Console) -> Receipt {
+fn under_the_lock(
+    plan: &Plan,
+    dir: &RunDir,
+    lock: &AppLock,
+    mode: &Mode,
+    until: Deadline,
+    console: &mut Console,
+) -> Receipt {
     if *mode == Mode::Teardown
         && let Some(owner) = lock.read_owner()
         && let Err(error) = lock.write_owner(&Owner { phase: "teardown".to_owned(), ..owner })
@@ -121,7 +145,6 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
         // Nobody owns them any more: no grace.
         Mode::Preclean { .. } => (Tag::Lock(plan.lock_mark()), Duration::ZERO),
     };
-    let budget = plan.settings.teardown_budget;
     match (&plan.job, plan.domain()) {
         (Job::Recipe(job), Some(domain)) => {
             let teardown = *mode == Mode::Teardown;
@@ -132,7 +155,8 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
             };
             let substrates = engine::substrate(job.engine, &plan.places);
             // Its dependencies' locks first, so that nobody reaps one under the app that uses it.
-            let dependencies = if teardown { dependencies::taken(plan, dir) } else { Vec::new() };
+            let dependencies =
+                if teardown { dependencies::taken(plan, dir, until.left() / DEPENDENCY_SHARE) } else { Vec::new() };
             // A record that cannot be read costs what only it knows of; what exists is found all the same.
             let planned = if teardown { dir.planned().unwrap_or_default() } else { Vec::new() };
             let own = Teardown {
@@ -142,11 +166,12 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
                 planned: &planned,
                 tag: &tag,
                 grace,
-                budget,
+                budget: left(until),
             };
             let mut receipt = take_down(&own, &mut journal);
             for dependency in dependencies {
-                dependency.take_down(&own, dir, &mut receipt, &mut journal);
+                let next = Teardown { budget: left(until), ..own };
+                dependency.take_down(&next, dir, &mut receipt, &mut journal);
             }
             if teardown && let Ok(removed) = dir.lines::<Removed>(file::REMOVED) {
                 // A reaper before this one may have died half-way: what it removed is on the receipt too.
@@ -155,7 +180,7 @@ fn under_the_lock(plan: &Plan, dir: &RunDir, lock: &AppLock, mode: &Mode, consol
             }
             receipt
         }
-        (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, grace, console),
+        (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, (grace, until), console),
         (Job::Recipe(job), None) => residue(&job.domain, "is not a domain of this host"),
     }
 }

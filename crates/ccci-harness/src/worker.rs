@@ -18,6 +18,7 @@ use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 
 use anyhow::Context;
+use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::{adopt_fd, succeed, succeed_on_signal};
 use ccci_core::lifetime::signals;
 use ccci_core::lock::AppLock;
@@ -42,8 +43,9 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     // Closed where this becomes the reaper, and by the exec that makes it one: that is how the keeper knows.
     let alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;
-    let args =
-        std::iter::once("cc-ci-run".to_owned()).chain(reaper::args(dir, lock, &Mode::Teardown)).collect::<Vec<_>>();
+    let args = std::iter::once("cc-ci-run".to_owned())
+        .chain(reaper::args(dir, lock, &Mode::Teardown, None))
+        .collect::<Vec<_>>();
     // The reaper does not carry the run's tag: it would end itself.
     let ours = [tagged::RUN_ID_VAR, tagged::DOMAIN_VAR, tagged::LOCK_VAR];
     let env = std::env::vars_os().filter(|(key, _)| !ours.iter().any(|own| key == own));
@@ -66,7 +68,7 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8
         Job::Guard(_) => {
             signals::cancel_set().thread_block()?;
             drop(alive);
-            reaper::reap(&plan, dir, lock, &Mode::Teardown)
+            reaper::reap(&plan, dir, lock, &Mode::Teardown, Deadline::after(plan.settings.teardown_budget))
         }
     }
 }

@@ -186,4 +186,7 @@ pub struct Volume {
     /// Its labels.
     #[serde(default, deserialize_with = "or_empty")]
     pub labels: Labels,
+    /// What its driver was told, such as what to mount: its files may then be elsewhere.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub options: Labels,
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -54,12 +55,30 @@ pub enum Tag {
         /// Its keeper's pid. While that is the parent of who asks, what is below it and carries nothing of ours
         /// is meant as well.
         keeper: u32,
+        /// What was below the keeper before the run began: the caller's, whose shell became the keeper by an exec.
+        before: Vec<Process>,
     },
     /// Those of any run under a lock, by its [`lock_mark`]. Only the lock's holder may ask, before it
     /// starts anything.
     Lock(String),
     /// Those that carry this variable with this value, whichever run started them.
     Variable(&'static str, String),
+}
+
+/// A process for ever: numbers are used again, a number together with a start is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its pid.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// The children that this process has now.
+#[must_use]
+pub fn own_children() -> Vec<Process> {
+    let named = |pid| Some(Process { pid, start_ticks: start_ticks(pid)? });
+    children(std::process::id()).into_iter().filter_map(named).collect()
 }
 
 impl Tag {
@@ -117,19 +136,22 @@ pub enum TagError {
 pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
     let mut look = Look::default();
     let below = match tag {
-        Tag::Run { keeper, .. } => below_us(*keeper),
+        Tag::Run { keeper, before, .. } => below_us(*keeper, before),
         _ => BTreeSet::new(),
     };
-    let mut meant = |pid: u32| look.is_meant(pid, tag, below.contains(&pid));
+    let still_below = |pid: u32| match tag {
+        Tag::Run { keeper, .. } => is_below(pid, std::process::id()) || is_below(pid, *keeper),
+        _ => false,
+    };
     let mut found = Vec::new();
     for pid in pids()? {
-        if !meant(pid)? {
+        if !look.is_meant(pid, tag, below.contains(&pid))? {
             continue;
         }
         let Some(raw) = rustix::process::Pid::from_raw(pid.cast_signed()) else { continue };
         let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
         // Again, now that the number is pinned.
-        if is_gone(pid) || !meant(pid)? {
+        if is_gone(pid) || !look.is_meant(pid, tag, below.contains(&pid) && still_below(pid))? {
             continue;
         }
         found.push(Found { pid, name: name(pid), fd });
@@ -143,7 +165,7 @@ pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
 
 /// The processes below this one, and below `keeper` while it is our parent: whoever else has the number by then
 /// is nobody of ours. What an app's service started is that service's.
-fn below_us(keeper: u32) -> BTreeSet<u32> {
+fn below_us(keeper: u32, before: &[Process]) -> BTreeSet<u32> {
     if !weaken::on(Protection::Descendants) {
         return BTreeSet::new();
     }
@@ -153,8 +175,11 @@ fn below_us(keeper: u32) -> BTreeSet<u32> {
     let (mut below, mut look) = (BTreeSet::new(), Look::default());
     while let Some(pid) = open.pop() {
         for child in children(pid) {
+            // A reaper starts no part: what is its own child and looks like one is about to become something else.
+            let part = || pid != std::process::id() && is_part(child);
+            let callers = || before.iter().any(|one| one.pid == child && start_ticks(child) == Some(one.start_ticks));
             let mut service = || look.environ(child).is_some_and(|environ| carries(environ, SERVICE_VAR));
-            if !is_part(child) && !service() && below.insert(child) {
+            if !part() && !callers() && !service() && below.insert(child) {
                 open.push(child);
             }
         }
@@ -176,8 +201,14 @@ fn is_below(pid: u32, root: u32) -> bool {
     std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).any(|pid| pid == root)
 }
 
-/// Whether a process is another part of a run: this same program.
+/// The names that worker and reaper give themselves begin so.
+pub const PART_NAME: &str = "ccci-";
+
+/// Whether a process is another part of a run: this same program, or another build of it.
 fn is_part(pid: u32) -> bool {
+    if name(pid).starts_with(PART_NAME) {
+        return true;
+    }
     let exe = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
     exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own))
 }
@@ -424,8 +455,9 @@ mod tests {
     #[test]
     fn tags_match_whole_values_only() {
         let environ = b"PATH=/bin\0CCCI_RUN_ID=12\0CCCI_LOCK=hell-012345.ci\0X=CCCI_RUN_ID=13\0";
-        let run =
-            |id: &str, domain: &str| Tag::Run { run_id: id.into(), lock: domain.into(), keeper: 0 }.matches(environ);
+        let run = |id: &str, domain: &str| {
+            Tag::Run { run_id: id.into(), lock: domain.into(), keeper: 0, before: Vec::new() }.matches(environ)
+        };
         assert!(run("12", "hell-012345.ci"));
         assert!(!run("1", "hell-012345.ci") && !run("13", "hell-012345.ci") && !run("12", "hell-012345.c"));
         assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));

@@ -56,7 +56,11 @@ fn running_container(docker: &Docker, name: &str, wait: Duration) -> anyhow::Res
     let until = Deadline::after(wait);
     loop {
         let since = Timestamp::now();
-        let service = docker.service(name).with_context(|| format!("there is no service {name}"))?;
+        let service = docker.service(name).map_err(|error| {
+            let missing = error.is_gone();
+            let error = anyhow::Error::new(error).context(format!("there is no service {name}"));
+            if missing { error.context(super::Usage) } else { error }
+        })?;
         let tasks = docker.tasks_of(&service.id)?;
         let running = tasks.iter().find(|task| {
             let meant = task.spec == service.spec.task_template && task.desired_state == TaskState::Running;

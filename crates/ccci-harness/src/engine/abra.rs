@@ -244,9 +244,10 @@ impl Engine for AbraEngine {
         app: &App<'_>,
         _archive: &Archive,
         dir: &Path,
+        most: u64,
     ) -> Result<BTreeMap<String, PathBuf>, EngineError> {
         lock.verify()?;
-        self.swarm.save(app, dir)
+        self.swarm.save(app, dir, most)
     }
 }
 

@@ -297,6 +297,7 @@ impl Engine for LocalEngine {
         _app: &App<'_>,
         archive: &Archive,
         _dir: &Path,
+        _most: u64,
     ) -> Result<BTreeMap<String, PathBuf>, EngineError> {
         match archive {
             Archive::Files(files) => Ok(files.clone()),

@@ -247,7 +247,9 @@ impl Engine for SwarmEngine {
         app: &App<'_>,
         archive: &Archive,
         _dir: &Path,
+        _most: u64,
     ) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        volumes::expect_own(&self.docker, &app.domain.stack_name())?;
         portable(app, archive)
     }
 }
@@ -282,8 +284,9 @@ impl SwarmEngine {
         Ok(())
     }
 
-    /// Saves the volumes of an app, by their names in the recipe.
-    pub(super) fn save(&self, app: &App<'_>, dir: &Path) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+    /// Saves the volumes of an app, by their names in the recipe, if they are not longer than `most` bytes.
+    pub(super) fn save(&self, app: &App<'_>, dir: &Path, most: u64) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        volumes::expect_small(&self.docker, &app.domain.stack_name(), most)?;
         portable(app, &volumes::save(&self.docker, &app.domain.stack_name(), dir)?)
     }
 

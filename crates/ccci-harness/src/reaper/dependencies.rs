@@ -1,5 +1,7 @@
 //! The dependencies of a run, taken down after the app that used them, from the run's record.
 
+use std::time::Duration;
+
 use ccci_core::lock::{AppLock, LockError, LockPath};
 use ccci_core::name::{Domain, LockName, RecipeName};
 use ccci_core::rundir::{RunDir, file};
@@ -18,7 +20,7 @@ pub(super) struct Dependency {
 
 /// What the run had written down, each with its lock: free since the worker became the reaper or died,
 /// but for a janitor that was faster.
-pub(super) fn taken(plan: &Plan, dir: &RunDir) -> Vec<Dependency> {
+pub(super) fn taken(plan: &Plan, dir: &RunDir, patience: Duration) -> Vec<Dependency> {
     let records: Vec<Record> = dir.lines(file::DEPENDENCIES).unwrap_or_else(|error| {
         tracing::error!(%error, "the record of dependencies cannot be read: what it names is the janitor's");
         Vec::new()
@@ -31,7 +33,7 @@ pub(super) fn taken(plan: &Plan, dir: &RunDir) -> Vec<Dependency> {
             return None;
         }
         let at = LockPath::new(&plan.places.lock_dir, LockName::App(domain.clone()));
-        let lock = take_within(&at, plan.settings.teardown_budget);
+        let lock = take_within(&at, patience);
         Some(Dependency { record, domain, lock })
     };
     records.into_iter().rev().filter(|_| weaken::on(Protection::DependencyRecord)).filter_map(mine).collect()

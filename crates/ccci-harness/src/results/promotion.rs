@@ -37,9 +37,12 @@ pub(super) fn settle(plan: &Plan, results: &mut Results, console: &mut Console) 
         return;
     };
     let candidate = shelf.candidate(&domain, &id);
-    let handed = results.kept.as_mut().filter(|kept| kept.why.is_none());
+    let mut handed = results.kept.as_mut().filter(|kept| kept.why.is_none());
+    if let Some(gone) = handed.as_mut().filter(|_| !candidate.is_whole()) {
+        gone.why = Some("what it had handed on is no longer there".to_owned());
+    }
     // Without the worker's word on it, it was not finished.
-    let Some(kept) = handed.filter(|_| candidate.is_whole()) else {
+    let Some(kept) = handed.filter(|kept| kept.why.is_none()) else {
         if let Err(error) = candidate.discard() {
             console.say(&format!("!! kept: {error}"));
         }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use crate::console::Console;
 use crate::engine::App;
 use crate::event::{Event, Handed, report};
-use crate::outcome::{Outcome, Tier};
+use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{Plan, RecipeJob};
 use crate::recipe::Folder;
 use crate::recipe::source::{Release, Source, SourceError};
@@ -85,6 +85,9 @@ fn find(
 ) -> Result<Result<(Kept, Origin), String>, SourceError> {
     if !plan.settings.snapshots.keep {
         return Ok(Err("`[snapshots] keep` in the settings is false".to_owned()));
+    }
+    if let Some(reason) = folder.toml.not_applicable.get(&Rung::Upgrade) {
+        return Ok(Err(format!("recipe.toml says that no upgrade applies: {reason}")));
     }
     if !job.stages.contains(&Tier::Upgrade) {
         return Ok(Err("the stages that were asked for have no upgrade".to_owned()));

@@ -14,7 +14,7 @@ use super::{kept, leaks, lint, screenshot};
 use crate::console::Console;
 use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
-use crate::outcome::Tier;
+use crate::outcome::{Rung, Tier};
 use crate::plan::{EngineName, Plan, RecipeJob};
 use crate::recipe::Folder;
 use crate::recipe::source::{Source, SourceError};
@@ -120,7 +120,8 @@ fn through(
     stages.begin_with(kept.as_ref());
     stages.save_for_keeping(kept::is_of_a_release(job, &source));
     let done = stages.all(&mut phases, &source, base);
-    let secrets = [stages.secrets(), up.secrets.clone()].concat();
+    let begun_with = app.secrets.values().cloned().collect();
+    let secrets = [stages.secrets(), begun_with, up.secrets.clone()].concat();
     stages.count_deploys(needed.len());
     let target = engine.target(&app);
     if let (Some(target), Some(browser), true) = (&target, screenshot::browser(), done.is_ok()) {
@@ -235,6 +236,10 @@ fn base(
 ) -> Result<Result<crate::recipe::source::Release, String>, Stop> {
     if !job.stages.contains(&Tier::Upgrade) {
         return Ok(Err("not asked for".to_owned()));
+    }
+    // Then the ref itself is deployed and tested: what does not apply is the way to it.
+    if let Some(reason) = folder.toml.not_applicable.get(&Rung::Upgrade) {
+        return Ok(Err(reason.clone()));
     }
     let wanted = job.base_version.as_deref().or(folder.toml.upgrade.base.as_deref());
     Ok(source.base(wanted)?)

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ccci_core::config::duration::brief;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
+use ccci_core::rundir::file;
 use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
@@ -75,6 +76,9 @@ impl<'run> Stages<'run> {
     pub(super) fn hand_on(&mut self, source: &Source) {
         let tested = Tested { outcomes: &self.outcomes, secrets: &self.secrets, saved: self.saved.as_ref() };
         kept::hand_on(self.plan, self.job, self.lock, self.app, source, &tested, self.console);
+        if let Some(backup) = self.archive.take() {
+            self.drop_copies(&backup, &self.app.dir.join(file::ARCHIVES));
+        }
     }
 
     /// Where the run speaks.
@@ -105,6 +109,9 @@ impl<'run> Stages<'run> {
         match &base {
             Ok(from) => {
                 self.tier(phases, Tier::Upgrade, Some(Rung::Upgrade), &mut |stages| stages.upgrade(source, from))?;
+            }
+            Err(_) if self.app.folder.toml.not_applicable.contains_key(&Rung::Upgrade) => {
+                self.tier(phases, Tier::Upgrade, Some(Rung::Upgrade), &mut |_| Ok(Vec::new()))?;
             }
             // Nothing of the recipe: there could have been kept data.
             Err(why) if self.job.quick && self.asked(Tier::Upgrade) => {

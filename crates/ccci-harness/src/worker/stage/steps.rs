@@ -1,7 +1,7 @@
 //! What each tier does, besides the recipe's own tests.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ccci_core::rundir::file;
 use ccci_core::weaken::{self, Protection};
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::super::suite::TestResult;
 use super::{Stages, count_deploy};
-use crate::engine::{Archive, Deployment, EngineError, Role};
+use crate::engine::{Archive, Deployment, EngineError, Role, tarball};
 use crate::outcome::Tier;
 use crate::recipe::source::{Release, Source};
 
@@ -111,9 +111,30 @@ impl Stages<'_> {
     /// Takes note of what a backup consists of, where it may be kept. What goes wrong is no verdict on it.
     fn save_aside(&mut self, made: Option<&Archive>, dir: &Path) {
         let Some(archive) = made.filter(|_| self.keeps) else { return };
-        match self.engine.portable(self.lock, self.app, archive, dir) {
+        let readable = |files: BTreeMap<String, PathBuf>| match files
+            .values()
+            .try_for_each(|file| tarball::read_through(file).map(drop))
+        {
+            Ok(()) => Ok(files),
+            Err(error) => Err(EngineError::Host(format!("what was saved cannot be read: {error}"))),
+        };
+        let most = self.plan.settings.snapshots.max_mb.get().saturating_mul(1 << 20);
+        match self.engine.portable(self.lock, self.app, archive, dir, most).and_then(readable) {
             Ok(files) => self.saved = Some((files, Timestamp::now())),
-            Err(error) => self.console.say(&format!("!! kept: the volumes could not be saved: {error}")),
+            Err(error) => {
+                self.console.say(&format!("!! kept: the volumes could not be saved: {error}"));
+                self.drop_copies(archive, dir);
+            }
+        }
+    }
+
+    /// Removes the archives that were made beside a backup, in which nobody can look.
+    pub(super) fn drop_copies(&mut self, backup: &Archive, dir: &Path) {
+        if let Archive::Kept = backup
+            && let Err(error) = std::fs::remove_dir_all(dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            self.console.say(&format!("!! cannot remove {}: {error}", dir.display()));
         }
     }
 
