@@ -75,6 +75,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::NoAlarm => ("lifetime", "an_alarm_that_the_caller_left_running_ends_nothing"),
         Protection::Nohup => ("lifetime", "a_hangup_that_the_caller_ignores_ends_nothing"),
         Protection::Descendants => ("lifetime", "a_descendant_that_shed_its_environment_ends_with_the_run"),
+        Protection::CallersOwn => ("guard", "what_the_caller_had_running_before_is_not_the_guards_to_end"),
         Protection::OwnClock => ("concurrency", "the_wait_for_the_lock_is_not_taken_from_the_deadline"),
         Protection::Prepull => (WITH_DOCKER, "deploys::an_image_that_does_not_exist_is_red"),
         Protection::PresentTask => {

@@ -123,6 +123,8 @@ protections! {
     Nohup,
     /// What shed the run's mark is found below the run's parts.
     Descendants,
+    /// What the caller had running before its shell became the keeper is the caller's.
+    CallersOwn,
     /// The deadline is counted from the lock, and not from the begin of the wait for it.
     OwnClock,
     /// A run's images are here before its deploy.

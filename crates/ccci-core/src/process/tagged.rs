@@ -177,7 +177,10 @@ fn below_us(keeper: u32, before: &[Process]) -> BTreeSet<u32> {
         for child in children(pid) {
             // A reaper starts no part: what is its own child and looks like one is about to become something else.
             let part = || pid != std::process::id() && is_part(child);
-            let callers = || before.iter().any(|one| one.pid == child && start_ticks(child) == Some(one.start_ticks));
+            let callers = || {
+                weaken::on(Protection::CallersOwn)
+                    && before.iter().any(|one| one.pid == child && start_ticks(child) == Some(one.start_ticks))
+            };
             let mut service = || look.environ(child).is_some_and(|environ| carries(environ, SERVICE_VAR));
             if !part() && !callers() && !service() && below.insert(child) {
                 open.push(child);
