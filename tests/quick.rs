@@ -51,7 +51,7 @@ impl Lab {
     /// What is written at the install is there after the upgrade, however the app came by it; with its secret.
     fn folder(host: &Host) -> Folder {
         let mark = mark(host);
-        let seen = format!("echo \"mark of $(cat {mark})\"; cp {}/secrets/admin_token '{}'", app(host), secret(host));
+        let seen = format!("echo \"mark of $(cat {mark})\"; cat {}/secrets/admin_token >'{}'", app(host), secret(host));
         host.folder("hello")
             .script("test_install.sh", &format!("test ! -e {mark}; echo \"$CCCI_RUN_ID\" >{mark}"))
             .script("test_upgrade.sh", &seen)
