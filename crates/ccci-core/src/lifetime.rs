@@ -1,8 +1,9 @@
 //! How long a holder lives, and what ends it.
 //!
 //! Owns every `unsafe` line of the workspace: parent-death signals, what happens between `fork` and
-//! `exec` or instead of an `exec`, and the worker's change into the reaper. Nobody guesses about a holder's life here, it is
-//! managed: a parent's death, a signal and a clock all end in one funnel, [`signals::respond`].
+//! `exec` or instead of an `exec`, and the worker's change into the reaper. Nobody guesses about a
+//! holder's life here, it is managed: a parent's death, a signal and a clock all end in one funnel,
+//! [`signals::respond`].
 
 pub mod cause;
 pub mod clock;

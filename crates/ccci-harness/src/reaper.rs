@@ -1,8 +1,9 @@
 //! The reaper: takes the app down under the lock, and writes the receipt.
 //!
-//! It starts in one of three ways: the worker became it, the keeper started it because the worker died, or the keeper sent it ahead to clear what an earlier run left. The four cancelling
-//! signals are blocked from its first instruction on, so that nothing but its budget ends it. When
-//! the keeper is gone it also does what the keeper would have done last: results, unlink, unlock.
+//! It starts in one of three ways: the worker became it, the keeper started it because the worker died,
+//! or the keeper sent it ahead to clear what an earlier run left. The four cancelling signals are blocked
+//! from its first instruction on, so that nothing but its budget ends it. When the keeper is gone it also
+//! does what the keeper would have done last: results, unlink, unlock.
 
 mod dependencies;
 
