@@ -19,6 +19,7 @@ use ccci_core::config::{ConfigError, Places, Settings, duration};
 use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::signals::Signals;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -73,10 +74,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::GREEN });
         }
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CCCI_LOG").unwrap_or_else(|_| "warn".into());
+    let level = std::env::var("CCCI_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(filter)
+        .with_max_level(level.unwrap_or(LevelFilter::WARN))
         .with_ansi(false)
         .without_time()
         .init();
