@@ -75,11 +75,14 @@ fn four_runs_of_one_domain_go_one_after_the_other() {
     }
     let queue: Vec<i32> = host.kernel_on(&host.app_lock()).iter().map(|entry| entry.pid.cast_signed()).collect();
     assert_eq!(queue, steps.iter().map(Step::keeper).collect::<Vec<_>>(), "one holder, and three in order");
+    let file = || fs::metadata(host.app_lock().path()).unwrap().ino();
+    let queued_on = file();
     held.open();
     let mut last_end = String::new();
     for (turn, step) in steps.into_iter().enumerate() {
         if turn > 0 {
             held.reached_again();
+            assert_eq!(file(), queued_on, "on another file they would have to queue again");
             held.open();
         }
         let run = step.end().expect(0);

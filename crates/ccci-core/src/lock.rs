@@ -7,6 +7,7 @@
 
 pub mod owner;
 pub mod proc_locks;
+mod queue;
 pub mod slots;
 
 use std::fs::{File, OpenOptions};
@@ -224,6 +225,7 @@ impl LockPath {
     fn block_on(&self, first: File) -> Result<AppLock, LockError> {
         let mut file = first;
         loop {
+            queue::join(&file);
             fs2::FileExt::lock_exclusive(&file).map_err(|source| self.os("lock", source))?;
             if !weaken::on(Protection::InodeCheck) || self.is_live(&file)? {
                 return Ok(AppLock { at: self.clone(), file });
@@ -355,15 +357,15 @@ impl AppLock {
 
     /// Removes the file if it is still the path's, and gives the lock up.
     ///
-    /// With somebody in the queue the file stays, emptied: they would all have to queue again on a new
-    /// one, in whatever order they woke up.
+    /// With somebody in the queue (see [`queue`]) the file stays, emptied: they would all have to queue again on a
+    /// new one, in whatever order they woke up.
     ///
     /// # Errors
     /// What the kernel says; the lock is given up all the same.
     pub fn release(self) -> Result<(), LockError> {
         if self.at.is_live(&self.file)? {
-            let awaited = proc_locks::of(&self.at.path).is_ok_and(|entries| entries.iter().any(|entry| entry.waits));
-            let gone = if awaited { self.file.set_len(0) } else { std::fs::remove_file(&self.at.path) };
+            let gone =
+                if queue::is_joined(&self.file) { self.file.set_len(0) } else { std::fs::remove_file(&self.at.path) };
             match gone {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.at.os("remove", error)),
                 _ => {}

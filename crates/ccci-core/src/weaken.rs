@@ -23,6 +23,8 @@ macro_rules! protections {
 protections! {
     /// After `flock` returns, the fd must still be the path's inode.
     InodeCheck,
+    /// The lock's file stays for who waits behind it.
+    Queue,
     /// The holder looks at its lock file again before each destructive step.
     HolderVerify,
     /// The lock's fd is closed when a child executes another program.

@@ -163,7 +163,7 @@ impl Sweep<'_> {
         if !weaken::on(Protection::Patience) {
             return Ok(None);
         }
-        let live = claim::live_runs(&self.places.runs_dir, name)?;
+        let live = claim::live_runs(&self.places.runs_dir, name, None)?;
         Ok(live.first().map(|run| run.run_id().to_owned()))
     }
 

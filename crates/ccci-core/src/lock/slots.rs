@@ -3,26 +3,32 @@
 //!
 //! A slot is a lock file like any other, `cc-ci-slot-<n>.lock`; who has any of them may work. A run
 //! takes its app's lock first and a slot second, so a run that waits for its app takes nobody's turn.
+//!
+//! Changes are watched for once nothing was free: a watch that is given up costs 7 ms, in which the kernel waits until
+//! nobody looks at it any more.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 /// Something of the host that a run takes besides its app's lock, and waits for.
-pub trait Turn: AsFd {
+pub trait Turn {
     /// What is held then, until it is dropped.
     type Taken;
 
     /// Takes it if it is free now.
     ///
     /// # Errors
-    /// What `flock(2)` says.
+    /// What `open(2)`, `flock(2)` or `inotify(7)` says.
     fn try_take(&mut self) -> io::Result<Option<Self::Taken>>;
+
+    /// Readable when it may have become free since it was not.
+    fn changes(&self) -> Option<BorrowedFd<'_>>;
 
     /// Forgets the changes so far. The kernel announces a close just before it drops the lock, so
     /// one more look a moment later is in order.
@@ -39,21 +45,31 @@ pub struct Slot {
 /// The slots of a host.
 #[derive(Debug)]
 pub struct Slots {
+    dir: PathBuf,
+    count: u32,
     // Opened once: a probe that closed its file again would wake every waiter, itself included.
     files: Vec<File>,
-    changes: Inotify,
+    changes: Option<Inotify>,
 }
 
 impl Slots {
     /// The `count` slots whose lock files are in `dir`.
-    ///
-    /// # Errors
-    /// What `inotify(7)` says.
-    pub fn new(dir: &Path, count: NonZeroU32) -> io::Result<Self> {
-        let changes = watch(dir)?;
-        let files =
-            (0..count.get()).map(|n| open(&dir.join(format!("cc-ci-slot-{n}.lock")))).collect::<io::Result<_>>()?;
-        Ok(Self { files, changes })
+    #[must_use]
+    pub fn new(dir: &Path, count: NonZeroU32) -> Self {
+        Self { dir: dir.to_owned(), count: count.get(), files: Vec::new(), changes: None }
+    }
+
+    fn try_each(&mut self) -> io::Result<Option<Slot>> {
+        for number in 0..self.count {
+            let at = number as usize;
+            if at == self.files.len() {
+                self.files.push(open(&self.dir.join(format!("cc-ci-slot-{number}.lock")))?);
+            }
+            if granted(fs2::FileExt::try_lock_exclusive(&self.files[at]))? {
+                return Ok(Some(Slot { _file: self.files.swap_remove(at) }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -61,24 +77,23 @@ impl Turn for Slots {
     type Taken = Slot;
 
     fn try_take(&mut self) -> io::Result<Option<Slot>> {
-        for (number, file) in self.files.iter().enumerate() {
-            if granted(fs2::FileExt::try_lock_exclusive(file))? {
-                let file = self.files.swap_remove(number);
-                return Ok(Some(Slot { _file: file }));
-            }
+        let taken = self.try_each()?;
+        if taken.is_some() || self.changes.is_some() {
+            return Ok(taken);
         }
-        Ok(None)
+        self.changes = Some(watch(&self.dir)?);
+        // Again: what was given up before the watch was there is not told.
+        self.try_each()
+    }
+
+    fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().map(Inotify::as_fd)
     }
 
     fn forget_changes(&self) {
-        forget(&self.changes);
-    }
-}
-
-impl AsFd for Slots {
-    /// Readable when a slot may have become free.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.changes.as_fd()
+        if let Some(changes) = &self.changes {
+            forget(changes);
+        }
     }
 }
 
@@ -92,17 +107,28 @@ pub struct Share {
 /// The host lock, as a run wants it: together with all others, but not with an image prune.
 #[derive(Debug)]
 pub struct Host {
+    dir: PathBuf,
     file: Option<File>,
-    changes: Inotify,
+    changes: Option<Inotify>,
 }
 
 impl Host {
     /// The host lock in `dir`.
-    ///
-    /// # Errors
-    /// What `open(2)` or `inotify(7)` says.
-    pub fn new(dir: &Path) -> io::Result<Self> {
-        Ok(Self { changes: watch(dir)?, file: Some(open_host_lock(dir)?) })
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), file: None, changes: None }
+    }
+
+    fn try_share(&mut self) -> io::Result<Option<Share>> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open_host_lock(&self.dir)?,
+        };
+        if granted(fs2::FileExt::try_lock_shared(&file))? {
+            return Ok(Some(Share { _file: file }));
+        }
+        self.file = Some(file);
+        Ok(None)
     }
 }
 
@@ -110,23 +136,22 @@ impl Turn for Host {
     type Taken = Share;
 
     fn try_take(&mut self) -> io::Result<Option<Share>> {
-        let Some(file) = self.file.take() else { return Ok(None) };
-        if granted(fs2::FileExt::try_lock_shared(&file))? {
-            return Ok(Some(Share { _file: file }));
+        let taken = self.try_share()?;
+        if taken.is_some() || self.changes.is_some() {
+            return Ok(taken);
         }
-        self.file = Some(file);
-        Ok(None)
+        self.changes = Some(watch(&self.dir)?);
+        self.try_share()
+    }
+
+    fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().map(Inotify::as_fd)
     }
 
     fn forget_changes(&self) {
-        forget(&self.changes);
-    }
-}
-
-impl AsFd for Host {
-    /// Readable when a prune may be over.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.changes.as_fd()
+        if let Some(changes) = &self.changes {
+            forget(changes);
+        }
     }
 }
 

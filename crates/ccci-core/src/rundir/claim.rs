@@ -92,13 +92,13 @@ impl LiveRun {
     }
 }
 
-/// The live runs of a name, whether or not they have its lock.
+/// The live runs of a name, but for the one in `own`, whether or not they have its lock.
 ///
 /// # Errors
 /// When `runs_dir` is there and cannot be listed, or a directory in it cannot be asked.
-pub fn live_runs(runs_dir: &Path, name: &LockName) -> io::Result<Vec<LiveRun>> {
+pub fn live_runs(runs_dir: &Path, name: &LockName, own: Option<&Path>) -> io::Result<Vec<LiveRun>> {
     let name = name.file_name();
-    let live = claimed(runs_dir)?.into_iter().filter_map(|path| {
+    let live = claimed(runs_dir, own)?.into_iter().filter_map(|path| {
         let dir = RunDir::open(path);
         // One that cannot be understood was written by something else, or is gone.
         let plan = dir.read_json::<Plan>(file::RUN).ok()??;
@@ -107,8 +107,8 @@ pub fn live_runs(runs_dir: &Path, name: &LockName) -> io::Result<Vec<LiveRun>> {
     Ok(live.collect())
 }
 
-/// The directories of runs whose keeper is alive.
-fn claimed(runs_dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The directories of runs whose keeper is alive, but for `own`.
+fn claimed(runs_dir: &Path, own: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(runs_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -117,7 +117,7 @@ fn claimed(runs_dir: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry?.path();
         // The plan is written after the directory was claimed, so no claim is ever in the way of this.
-        if path.join(file::RUN).exists() && is_claimed(&path)? {
+        if own != Some(&path) && path.join(file::RUN).exists() && is_claimed(&path)? {
             alive.push(path);
         }
     }
@@ -146,8 +146,8 @@ mod tests {
         let (dir, _) = RunDir::create(runs.path(), &RunId::new("7").unwrap()).unwrap();
         let plan = serde_json::json!({"lock": name.file_name(), "run_id": "7", "keeper": std::process::id()});
         dir.write_json(file::RUN, &plan).unwrap();
-        assert!(live_runs(runs.path(), &other).unwrap().is_empty());
-        let met = live_runs(runs.path(), &name).unwrap();
+        assert!(live_runs(runs.path(), &other, None).unwrap().is_empty());
+        let met = live_runs(runs.path(), &name, None).unwrap();
         let [met] = met.as_slice() else { panic!("{met:?}") };
         assert!(!met.had_its_lock());
         dir.append(file::EVENTS, &serde_json::json!({"event": "locked"})).unwrap();
@@ -155,7 +155,7 @@ mod tests {
         assert!(met.end().unwrap().is_some());
         dir.unclaim();
         assert!(met.end().unwrap().is_none());
-        assert!(live_runs(runs.path(), &name).unwrap().is_empty());
+        assert!(live_runs(runs.path(), &name, None).unwrap().is_empty());
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
         let keeper: i32 = gone.tail.trim().parse().unwrap();
         let plan = serde_json::json!({"lock": name.file_name(), "run_id": "7", "keeper": keeper});
         dir.write_json(file::RUN, &plan).unwrap();
-        let met = live_runs(runs.path(), &name).unwrap().pop().unwrap();
+        let met = live_runs(runs.path(), &name, None).unwrap().pop().unwrap();
         let refused = met.end_within(Duration::ZERO).unwrap_err().to_string();
         assert!(refused.contains("cannot be watched"), "{refused}");
         std::thread::scope(|scope| {

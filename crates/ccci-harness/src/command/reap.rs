@@ -30,7 +30,7 @@ pub(crate) fn main(reap: &Reap, config: Option<&Path>) -> anyhow::Result<ExitCod
     let _deaf = Signals::listen()?;
     let at = LockPath::new(&places.lock_dir, LockName::App(domain.clone()));
     let Some(lock) = at.try_acquire(true)? else { anyhow::bail!("{} cannot be locked", at.path().display()) };
-    if let Some(run) = live_runs(&places.runs_dir, at.name())?.first() {
+    if let Some(run) = live_runs(&places.runs_dir, at.name(), None)?.first() {
         lock.release()?;
         let held = anyhow::Error::new(LockError::Held { path: at.path().to_owned() });
         return Err(held.context(format!("run {} is alive, though it has not got its lock", run.run_id())));

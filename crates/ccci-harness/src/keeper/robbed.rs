@@ -5,7 +5,7 @@
 //! the lock in hand: the robbed run then leaves its app to us, and nobody comes in between.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use ccci_core::config::OnConflict;
@@ -44,11 +44,11 @@ struct Robbed {
 
 impl Robbed {
     fn find(lock: &AppLock, own: &RunDir, runs_dir: &Path) -> io::Result<Option<Self>> {
-        let live = live_runs(runs_dir, lock.at().name())?;
+        let live = live_runs(runs_dir, lock.at().name(), Some(own.path()))?;
         // Verified after the look: of two runs that see each other only one still has the path's file, so
         // they never wait for each other.
         lock.verify().map_err(io::Error::other)?;
-        for run in live.into_iter().filter(|run| run.dir() != own.path() && run.had_its_lock()) {
+        for run in live.into_iter().filter(LiveRun::had_its_lock) {
             if let Some(end) = run.end()? {
                 return Ok(Some(Self { run, end }));
             }
@@ -78,11 +78,9 @@ impl Turn for Successor<'_> {
         }
     }
 
-    fn forget_changes(&self) {}
-}
-
-impl AsFd for Successor<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.robbed.end.as_fd()
+    fn changes(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.robbed.end.as_fd())
     }
+
+    fn forget_changes(&self) {}
 }

@@ -74,6 +74,8 @@ impl Keeper {
             OnConflict::Supersede => self.ask_to_stop(path),
         }
         self.wait_clock();
+        // It also makes the file of the events, so that no disk is in the way once the lock is had.
+        report(&self.dir, Event::Waiting { what: "the lock".to_owned() });
         let mut waiting = path.wait()?;
         let mut line = Deadline::after(self.console.pace());
         loop {
@@ -147,7 +149,7 @@ impl Keeper {
         let Some(count) = self.plan.settings.max_tests.filter(|_| weaken::on(Protection::Slots)) else {
             return Ok(None);
         };
-        let slots = Slots::new(&self.plan.places.lock_dir, count)?;
+        let slots = Slots::new(&self.plan.places.lock_dir, count);
         let busy = format!("all {count} slots of this host are taken");
         self.take_turn(slots, "slot", &busy, "other runs").map(Some)
     }
@@ -158,7 +160,7 @@ impl Keeper {
         if !weaken::on(Protection::HostLock) {
             return Ok(None);
         }
-        let host = Host::new(&self.plan.places.lock_dir)?;
+        let host = Host::new(&self.plan.places.lock_dir);
         self.take_turn(host, "host lock", "images are being pruned on this host", "an image prune").map(Some)
     }
 
@@ -187,7 +189,7 @@ impl Keeper {
             }
             let end = self.wait_clock();
             let line = Deadline::after(self.console.pace());
-            match self.ear.wait(&[turn.as_fd()], Some(end.map_or(line, |limit| limit.min(line))))? {
+            match self.ear.wait(turn.changes().as_slice(), Some(end.map_or(line, |limit| limit.min(line))))? {
                 Wake::Signal(received) => {
                     if let Some(cause) = self.hear(received) {
                         return Err(NotTaken::Cancelled(cause));

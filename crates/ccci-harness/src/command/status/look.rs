@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ccci_core::lock::{LockError, Owner, owner, proc_locks};
+use ccci_core::lock::proc_locks::{self, Entry};
+use ccci_core::lock::{LockError, Owner, owner};
 use ccci_core::memory::Memory;
 use ccci_core::name::LockName;
 use ccci_core::process::read_limited;
@@ -124,14 +125,17 @@ impl Status {
                 .context(format!("cannot list the lock directory {}", lock_dir.display()))
                 .context(Unable),
         };
+        // Once for all of them: to show its locks the kernel stops them all for a moment.
+        let kernel = proc_locks::all().unwrap_or_default();
+        let of = |path: &Path| proc_locks::among(&kernel, path).unwrap_or_default();
         let (mut locks, mut slots) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&lock_dir).map_err(failed)? {
             let path = entry?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if name.starts_with("cc-ci-slot-") {
-                slots.extend(proc_locks::of(&path).unwrap_or_default().first().map(|entry| runs.name(entry.pid)));
+                slots.extend(of(&path).first().map(|entry| runs.name(entry.pid)));
             } else if let Some(lock) = LockName::parse(&name, &host.base) {
-                locks.push(look(&lock, path, &runs));
+                locks.push(look(&lock, &of(&path), path, &runs));
             }
         }
         locks.sort_by(|one: &Lock, other| (!one.held, &one.name).cmp(&(!other.held, &other.name)));
@@ -150,8 +154,7 @@ impl Status {
     }
 }
 
-fn look(name: &LockName, path: PathBuf, runs: &Runs) -> Lock {
-    let entries = proc_locks::of(&path).unwrap_or_default();
+fn look(name: &LockName, entries: &[Entry], path: PathBuf, runs: &Runs) -> Lock {
     let holder = entries.iter().find(|entry| !entry.waits).map(|entry| entry.pid);
     let owner = record(&path);
     let record_agrees = holder.is_some() && owner.as_ref().map(|owner| owner.pid) == holder;
