@@ -10,7 +10,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use ccci_core::lifetime::exec::{Birth, arm_child};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -131,7 +130,9 @@ impl<'host> Launch<'host> {
         let script = format!("{told}{}\necho '== the step goes on ==' >&2\n", self.script.replace("@@", &line));
         fs::write(workspace.join("step.sh"), script).unwrap();
 
-        let mut words = self.under.clone();
+        // The shell dies with the test, and cc-ci-run takes its app down then.
+        let mut words = ["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned).to_vec();
+        words.extend(self.under.clone());
         words.extend([self.shell.clone(), "-e".to_owned(), workspace.join("step.sh").display().to_string()]);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(&workspace).stdin(Stdio::null());
@@ -160,8 +161,6 @@ impl<'host> Launch<'host> {
             }
         };
         command.stderr(File::create(dir.join("err")).unwrap());
-        // The shell dies with the test, and cc-ci-run takes its app down then.
-        arm_child(&mut command, Birth { death_signal: Some(Signal::SIGKILL), ..Birth::default() });
         let shell = command.spawn().unwrap();
         Step { host: self.host, id: self.id, dir, shell, keeper: OnceCell::new(), _stuck: stuck }
     }

@@ -3,30 +3,34 @@
 //! A [`Job`] is a foreign program (git, docker, abra, a test): a group of its own, no lock fd, stdin
 //! closed, SIGKILL when its parent dies, output into a log, a timeout, and TERM – grace – KILL for
 //! the whole group at the end. [`spawn_part`] and [`fork_part`] start this same program as another part of the run.
-//! [`tagged`] finds and kills what a run started, also what left every group.
+//! [`tagged`] finds and kills what a run started, also what left every group; it looks through [`procfs`] and
+//! [`tree`].
 
+mod child;
 mod handle;
 mod job;
 mod part;
+pub mod procfs;
 pub mod tagged;
 mod terminal;
+pub mod tree;
 mod watch;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 pub use crate::lifetime::fork::Change;
+pub use child::Child;
 pub use handle::{handle_of, signal_exactly, wait_ready};
 pub use job::{Finished, Job};
-pub use part::{Part, fork_part, spawn_part};
+pub use part::{fork_part, spawn_part};
 
 /// How a job ended. "Timed out", "killed" and "exited" stay different to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,13 +87,9 @@ pub enum ProcessError {
     },
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
-fn spawn(command: &mut Command) -> io::Result<Child> {
-    command.spawn()
-}
-
-fn pid_of(child: &Child) -> Pid {
-    Pid::from_raw(child.id().cast_signed())
+/// What a child reads that has nothing to read.
+fn null() -> io::Result<OwnedFd> {
+    Ok(File::open("/dev/null")?.into())
 }
 
 /// Collects a child of ours that has ended, so that it does not stay a zombie; `None` while it runs
@@ -120,10 +120,6 @@ pub fn git(dir: &Path) -> Job {
         .args([OsStr::new("-C"), dir.as_os_str()])
         .env([("GIT_TERMINAL_PROMPT", "0"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ASKPASS", "/bin/false")])
         .timeout(Duration::from_secs(300))
-}
-
-fn ended(status: ExitStatus) -> Ended {
-    status.code().map_or_else(|| Ended::Killed(status.signal().unwrap_or(0)), Ended::Exited)
 }
 
 /// Reads all of a small file from an untrusted place, up to `limit` bytes.

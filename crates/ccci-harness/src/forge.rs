@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use ccci_core::config::forge::{Forge as Settings, Repository};
 use ccci_core::lifetime::exec::Birth;
-use ccci_core::process::{Part, spawn_part};
+use ccci_core::process::{Child, spawn_part};
 use ccci_core::redact::Redactor;
 use ccci_core::rundir::RunDir;
 use ccci_core::weaken::{self, Protection};
@@ -58,7 +58,7 @@ impl<'a> Subject<'a> {
 
 /// The telling of a run's beginning, under way.
 #[derive(Debug)]
-pub(crate) struct Announcement(Part);
+pub(crate) struct Announcement(Child);
 
 impl Announcement {
     /// Ends it, so that it cannot come after what is told next.

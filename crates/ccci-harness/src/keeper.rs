@@ -26,7 +26,8 @@ use ccci_core::lifetime::parent::PARENT_PID_VAR;
 use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
 use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
-use ccci_core::process::{Change, Ended, Part, fork_part, spawn_part, tagged};
+use ccci_core::process::procfs::{Process, boot_id};
+use ccci_core::process::{Change, Child, Ended, fork_part, spawn_part, tagged};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::Receipt;
 use ccci_core::weaken::{self, Protection};
@@ -67,6 +68,9 @@ pub(crate) struct Keeper {
     console: Console,
     dir: RunDir,
     plan: Plan,
+    /// This process and its boot, for the lock's record; known before there is a lock, so that it is not looked up
+    /// between the lock and the work.
+    identity: (Process, String),
     phase: Phase,
     facts: Facts,
     /// When a wait for lock or slot is over; fixed when the waiting begins.
@@ -75,7 +79,9 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(ear: Ear, console: Console, dir: RunDir, plan: Plan) -> Self {
-        Self { ear, console, dir, plan, phase: Phase::Waiting, facts: Facts::default(), wait_until: None }
+        let (phase, facts) = (Phase::Waiting, Facts::default());
+        let identity = (Process::own(), boot_id());
+        Self { ear, console, dir, plan, identity, phase, facts, wait_until: None }
     }
 
     /// Keeps the run from the taking of its lock to the end of its teardown.
@@ -127,7 +133,7 @@ impl Keeper {
     fn owner(&self) -> Owner {
         let now = Timestamp::now();
         let deadline = SignedDuration::try_from(self.plan.deadline).ok().and_then(|left| now.checked_add(left).ok());
-        let pid = std::process::id();
+        let Process { pid, start_ticks } = self.identity.0;
         let (recipe, pr, git_ref) = match &self.plan.job {
             Job::Recipe(job) => (job.recipe.clone(), Some(job.pr.clone()), Some(job.git_ref.clone())),
             Job::Guard(job) => (job.command.join(" "), None, None),
@@ -135,8 +141,8 @@ impl Keeper {
         Owner {
             run_id: self.plan.run_id.clone(),
             pid,
-            start_ticks: tagged::start_ticks(pid).unwrap_or(0),
-            boot_id: boot_id(),
+            start_ticks,
+            boot_id: self.identity.1.clone(),
             run_dir: self.dir.path().to_owned(),
             recipe,
             pr,
@@ -225,7 +231,7 @@ impl Keeper {
     }
 
     /// Ends the worker for `cause`.
-    fn begin_teardown(&mut self, cause: Cause, worker: &Part) {
+    fn begin_teardown(&mut self, cause: Cause, worker: &Child) {
         let line = match &cause {
             Cause::Deadline | Cause::Alarm { .. } => {
                 format!("== run exceeded {} hard deadline — tearing down ==", figure(self.plan.deadline))
@@ -239,7 +245,7 @@ impl Keeper {
         worker.signal(Signal::SIGTERM);
     }
 
-    fn start_worker(&self, lock: &AppLock, alive: &std::io::PipeWriter) -> anyhow::Result<Part> {
+    fn start_worker(&self, lock: &AppLock, alive: &std::io::PipeWriter) -> anyhow::Result<Child> {
         use std::os::fd::AsRawFd as _;
         let (lock, alive) = (lock.raw_fd(), alive.as_raw_fd());
         let birth = Birth {
@@ -255,12 +261,12 @@ impl Keeper {
         let env: Vec<Change> = changes.map(|(key, value)| (key.into(), value.map(OsString::from))).collect();
         // A copy: the thread that waited for the lock has ended, so that nothing is lost with an exec but time.
         let dir = RunDir::open(self.dir.path().to_owned());
-        Ok(fork_part("worker", &env, birth, || command::code(worker::main(&dir, lock, alive)))?)
+        Ok(fork_part("worker", &env, birth, || command::code(worker::main(&self.plan, &dir, lock, alive)))?)
     }
 
     /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
     /// reaper, within the one budget. One that used it up hangs, and so would the next.
-    fn see_reaper_through(&mut self, lock: &AppLock, part: Part) -> anyhow::Result<()> {
+    fn see_reaper_through(&mut self, lock: &AppLock, part: Child) -> anyhow::Result<()> {
         let until = self.teardown_end();
         match self.wait_for(part, until)? {
             Some(Ended::Exited(reaper::CLEAN | reaper::RESIDUE)) => return Ok(()),
@@ -313,7 +319,7 @@ impl Keeper {
     }
 
     /// Waits for a part to end; one that is still there at `until` is killed (`None`).
-    fn wait_for(&mut self, mut part: Part, until: Deadline) -> anyhow::Result<Option<Ended>> {
+    fn wait_for(&mut self, mut part: Child, until: Deadline) -> anyhow::Result<Option<Ended>> {
         let mut beat = Deadline::after(self.console.pace());
         loop {
             if let Some(ended) = part.try_wait()? {
@@ -395,10 +401,6 @@ fn give_back(lock: AppLock) {
     {
         tracing::warn!(%error, "the lock's file stays; the kernel frees the lock");
     }
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }
 
 /// `60-minute`, or the seconds where it is no whole number of minutes.

@@ -11,7 +11,8 @@ use ccci_core::abra::Abra;
 use ccci_core::config::{Places, Settings};
 use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RecipeName, RunId};
-use ccci_core::process::tagged::{self, RUN_ID_VAR};
+use ccci_core::process::tagged::RUN_ID_VAR;
+use ccci_core::process::tree;
 use jiff::Timestamp;
 
 use crate::cli::{EngineChoice, Guard, Holding, Run};
@@ -104,7 +105,7 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         run_id: String::new(),
         lock: lock.file_name(),
         keeper: nix::unistd::getpid().as_raw(),
-        before: tagged::own_children(),
+        before: tree::own_children(),
         started: Timestamp::now(),
         deadline: settings.deadline,
         settings,

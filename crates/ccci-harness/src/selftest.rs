@@ -25,7 +25,7 @@ use ccci_core::lifetime::clock::{Deadline, since_boot};
 use ccci_core::lifetime::exec::{Birth, adopt_fd};
 use ccci_core::lifetime::parent;
 use ccci_core::lifetime::signals::{CANCEL, Received, Signals, parent_gone};
-use ccci_core::process::{Part, spawn_part, wait_ready};
+use ccci_core::process::{Child, spawn_part, wait_ready};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{Pid, getpgrp, getpid, getsid};
 
@@ -86,7 +86,7 @@ fn start_parts(brief: &Brief) -> anyhow::Result<PipeWriter> {
     Ok(seen)
 }
 
-fn start_part(role: &str, (seen, leash): (RawFd, RawFd), brief: &str, birth: Birth) -> anyhow::Result<Part> {
+fn start_part(role: &str, (seen, leash): (RawFd, RawFd), brief: &str, birth: Birth) -> anyhow::Result<Child> {
     let (seen_arg, leash_arg) = (seen.to_string(), leash.to_string());
     let args = ["selftest-part", "--role", role, "--seen", &seen_arg, "--leash", &leash_arg, "--brief", brief];
     let birth = Birth { keep_fd: Some(seen), keep_fd_too: Some(leash), ..birth };

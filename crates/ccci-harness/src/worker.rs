@@ -38,7 +38,7 @@ use dependencies::Dependencies;
 ///
 /// # Errors
 /// Before the work could begin, or the teardown.
-pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8> {
+pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8> {
     reaper::name_process("ccci-worker");
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     // Closed where this becomes the reaper, and by the exec that makes it one: that is how the keeper knows.
@@ -54,10 +54,9 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8
     } else {
         nix::sys::signal::SigSet::empty().thread_set_mask()?;
     }
-    let plan = Plan::read(dir)?;
     // Held until the end of the teardown, or the exec: the reaper goes on with the same fd.
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
-    work(&plan, dir, &lock);
+    work(plan, dir, &lock);
     if !weaken::on(Protection::BecomeReaper) {
         return Ok(0);
     }
@@ -68,7 +67,7 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8
         Job::Guard(_) => {
             signals::cancel_set().thread_block()?;
             drop(alive);
-            reaper::reap(&plan, dir, lock, &Mode::Teardown, Deadline::after(plan.settings.teardown_budget))
+            reaper::reap(plan, dir, lock, &Mode::Teardown, Deadline::after(plan.settings.teardown_budget))
         }
     }
 }

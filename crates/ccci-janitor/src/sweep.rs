@@ -15,6 +15,7 @@ use ccci_core::lock::proc_locks::{self, Entry};
 use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner};
 use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
+use ccci_core::process::procfs::{Process, boot_id};
 use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{claim, file};
@@ -263,16 +264,15 @@ impl Sweep<'_> {
 
     /// Who holds the lock now, for the run that comes to wait behind it.
     fn record(&self, domain: &Domain, before: Option<Owner>, budget: Duration) -> Owner {
-        let pid = std::process::id();
+        let Process { pid, start_ticks } = Process::own();
         let now = Timestamp::now();
         let end = SignedDuration::try_from(budget).ok().and_then(|budget| now.checked_add(budget).ok());
-        let boot_id = read_limited(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
         let (run_dir, recipe) = before.map_or_else(Default::default, |owner| (owner.run_dir, owner.recipe));
         Owner {
             run_id: format!("janitor-{pid}"),
             pid,
-            start_ticks: tagged::start_ticks(pid).unwrap_or(0),
-            boot_id: String::from_utf8_lossy(&boot_id).trim().to_owned(),
+            start_ticks,
+            boot_id: boot_id(),
             run_dir,
             recipe: if recipe.is_empty() { domain.to_string() } else { recipe },
             pr: None,

@@ -1,16 +1,14 @@
-//! What happens between `fork` and `exec`, and the worker's change into the reaper.
+//! How a child is born, and the worker's change into the reaper.
 //!
-//! All `unsafe` of the workspace is here. Everything that runs in a forked child or in a signal
+//! Everything that runs in a forked child or in a signal
 //! handler is limited to async-signal-safe calls (`signal-safety(7)`): no allocation, no locks.
 
-#![expect(unsafe_code, reason = "pre_exec, sigaction and execve have no safe form; this is the one place")]
+#![expect(unsafe_code, reason = "sigaction, execve and what a child does before its exec have no safe form")]
 
 use std::ffi::{CString, OsStr, c_char, c_int};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::libc;
@@ -22,7 +20,7 @@ use crate::weaken::{self, Protection};
 /// This program, whatever has become of the file it was started from.
 pub const SELF_EXE: &str = "/proc/self/exe";
 
-/// How a child starts.
+/// How a child starts: leading a group of its own, but for what is said here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Birth {
     /// The signal it gets when the thread that started it dies.
@@ -31,7 +29,7 @@ pub struct Birth {
     pub new_session: bool,
     /// Whether it leads a session of its own with its stdin, a terminal, as the controlling one.
     pub own_terminal: bool,
-    /// Whether a part stays in the group of who starts it, where it hears what that hears.
+    /// Whether it stays in the group of who starts it, where it hears what that hears.
     pub same_group: bool,
     /// Whether the signals of [`signals::CANCEL`] start blocked; nothing is blocked otherwise, as a
     /// blocked mask is inherited (incident `[restart]`).
@@ -44,23 +42,16 @@ pub struct Birth {
     pub oom_score_adj: Option<i32>,
 }
 
-/// Makes `command` start as `birth` says.
-pub fn arm_child(command: &mut Command, birth: Birth) {
-    let parent = nix::unistd::getpid().as_raw();
-    let score = birth.oom_score_adj.map(|score| score.to_string().into_bytes());
-    // SAFETY: `prepare` keeps to what may run between fork and exec, see there.
-    unsafe {
-        command.pre_exec(move || prepare(&birth, parent, score.as_deref()));
-    }
-}
-
 /// What a child does first to be as `birth` says, `parent` being who forked it and `score` the text of its
 /// `oom_score_adj`: only async-signal-safe system calls on values that were made before the fork.
 pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) -> io::Result<()> {
     // SAFETY: system calls with valid arguments.
     unsafe {
+        // A session's leader leads its group by itself, and a group's leader may not begin a session.
         if birth.new_session || birth.own_terminal {
             check(libc::setsid())?;
+        } else if !birth.same_group {
+            check(libc::setpgid(0, 0))?;
         }
         if birth.own_terminal {
             check(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
@@ -197,8 +188,8 @@ extern "C" fn become_successor(_: c_int) {
     let saved = SUCCESSOR.load(Ordering::Acquire);
     // SAFETY: `saved` is null or a leaked Successor. getpid and _exit are async-signal-safe.
     unsafe {
-        // A group signal can hit a child between its fork and its exec, which has our handler:
-        // only the worker itself has a successor.
+        // A group signal can hit a child before its exec, which has our handler: only the worker itself has a
+        // successor.
         if saved.is_null() || libc::getpid() != (*saved).of {
             libc::_exit(143);
         }

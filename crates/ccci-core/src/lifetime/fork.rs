@@ -9,6 +9,7 @@
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,8 +28,8 @@ const UNBORN: u8 = 69;
 /// A change of a part's environment: a variable, and its value if it is to have one.
 pub type Change = (OsString, Option<OsString>);
 
-/// Starts `body` in a copy of this process, which leads a group of its own, is born as `birth` says, has
-/// `env` changed and its stdin closed, and ends with the code that `body` returns.
+/// Starts `body` in a copy of this process, which is born as `birth` says, has `env`
+/// changed and its stdin closed, and ends with the code that `body` returns.
 ///
 /// No other thread may be at work: the copy would lack it, and what it held would be held for ever.
 ///
@@ -53,8 +54,6 @@ pub fn fork(birth: Birth, env: &[Change], body: impl FnOnce() -> u8) -> io::Resu
 }
 
 fn become_part(birth: Birth, parent: libc::pid_t, env: &[Change]) -> io::Result<()> {
-    // SAFETY: plain system calls.
-    unsafe { check(libc::setpgid(0, 0))? };
     prepare(&birth, parent, None)?;
     let kept = [birth.keep_fd, birth.keep_fd_too];
     if weaken::on(Protection::OwnClaim) {
@@ -73,8 +72,13 @@ fn become_part(birth: Birth, parent: libc::pid_t, env: &[Change]) -> io::Result<
 /// run again in this process.
 fn close_on_exec(kept: &dyn Fn(RawFd) -> bool) -> io::Result<()> {
     let mut open: Vec<RawFd> = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    {
+        let list = File::open("/proc/self/fd")?;
+        let mut buffer = [MaybeUninit::uninit(); 2048];
+        let mut entries = rustix::fs::RawDir::new(&list, &mut buffer);
+        while let Some(entry) = entries.next() {
+            open.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok()));
+        }
     }
     for fd in open.into_iter().filter(|fd| !kept(*fd)) {
         // SAFETY: plain fcntl and close; the list's own fd is closed already, and fcntl refuses it.

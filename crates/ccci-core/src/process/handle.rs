@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use super::tagged;
+use super::procfs;
 
 /// Sends `signal` to a process only if it is still the one that started at `start_ticks`.
 ///
@@ -18,7 +18,7 @@ use super::tagged;
 pub fn signal_exactly(pid: u32, start_ticks: u64, signal: Signal) -> io::Result<bool> {
     let Some(fd) = handle_of(Pid::from_raw(pid.cast_signed()))? else { return Ok(false) };
     // Looked at after the pidfd is open: from here on the number cannot become another's.
-    if tagged::start_ticks(pid) != Some(start_ticks) {
+    if procfs::start_ticks(pid) != Some(start_ticks) {
         return Ok(false);
     }
     let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else { return Ok(false) };

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -14,8 +13,9 @@ use nix::unistd::Pid;
 
 use super::terminal::Terminal;
 use super::watch::{Lines, Watch};
-use super::{Ended, ProcessError, ended, pid_of, spawn};
-use crate::lifetime::exec::{Birth, arm_child};
+use super::{Child, Ended, ProcessError, null};
+use crate::lifetime::exec::Birth;
+use crate::lifetime::launch::Program;
 
 /// Dies with us, and before us when memory runs out: it is the test, we are its guardian.
 fn child() -> Birth {
@@ -126,11 +126,11 @@ impl Job {
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The command to start, with its stdin closed.
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).env_clear().envs(&self.env).current_dir(&self.dir).stdin(Stdio::null());
-        command
+    /// Starts it with this for its stdin, stdout and stderr; each is closed here once it runs.
+    fn start(&self, stdio: [Option<OwnedFd>; 3], birth: Birth) -> io::Result<Child> {
+        let env = self.env.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let program = Program::new(&self.program, &self.args, env, birth)?.in_dir(&self.dir)?;
+        program.stdio(stdio).start().map(Child::new)
     }
 
     /// Runs it to its end; every line that it prints is handed to `sink`.
@@ -138,41 +138,32 @@ impl Job {
     /// # Errors
     /// [`ProcessError::Start`] and [`ProcessError::Watch`]. A bad end is in the value.
     pub fn run(&self, sink: &mut dyn FnMut(&str)) -> Result<Finished, ProcessError> {
-        let start = |source| ProcessError::Start { command: self.command_line(), source };
-        let mut command = self.command();
-        let (lines, kept) = if self.terminal {
-            (self.on_terminal(&mut command).map_err(start)?, None)
-        } else {
-            self.on_pipes(&mut command).map_err(start)?
-        };
-        arm_child(&mut command, Birth { own_terminal: self.terminal, ..child() });
-        let child = spawn(&mut command).map_err(start)?;
-        // The parent's copies of the write ends go with the command.
-        drop(command);
-        let mut watch = Watch { child, lines, kept, stdout: Vec::new() };
+        let started = if self.terminal { self.start_on_terminal() } else { self.start_on_pipes() };
+        let mut watch = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
         let ended = watch.until_end(self.timeout, self.grace, sink);
         let ended = ended.map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
         Ok(Finished { ended, tail: watch.lines.tail(), stdout: watch.stdout })
     }
 
     /// Output into a pipe, or stderr and stdout into one each when stdout is kept; stdin closed.
-    fn on_pipes(&self, command: &mut Command) -> io::Result<(Lines, Option<Lines>)> {
+    fn start_on_pipes(&self) -> io::Result<Watch> {
         let (out, out_end) = io::pipe()?;
-        command.process_group(0);
+        let (out, out_end) = (OwnedFd::from(out), OwnedFd::from(out_end));
         if self.capture {
             let (err, err_end) = io::pipe()?;
-            command.stdout(out_end).stderr(err_end);
-            return Ok((Lines::of_pipe(err.into()), Some(Lines::of_pipe(out.into()))));
+            let child = self.start([Some(null()?), Some(out_end), Some(err_end.into())], child())?;
+            return Ok(Watch::of(child, Lines::of_pipe(err.into()), Some(Lines::of_pipe(out))));
         }
-        command.stdout(out_end.try_clone()?).stderr(out_end);
-        Ok((Lines::of_pipe(out.into()), None))
+        let child = self.start([Some(null()?), Some(out_end.try_clone()?), Some(out_end)], child())?;
+        Ok(Watch::of(child, Lines::of_pipe(out), None))
     }
 
     /// Everything on a terminal of its own, whose session it will lead.
-    fn on_terminal(&self, command: &mut Command) -> io::Result<Lines> {
+    fn start_on_terminal(&self) -> io::Result<Watch> {
         let Terminal { ours, theirs } = Terminal::open()?;
-        command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
-        Ok(Lines::of_terminal(ours))
+        let stdio = [Some(theirs.try_clone()?), Some(theirs.try_clone()?), Some(theirs)];
+        let child = self.start(stdio, Birth { own_terminal: true, ..child() })?;
+        Ok(Watch::of(child, Lines::of_terminal(ours), None))
     }
 
     /// Runs it and takes any end but success for an error.
@@ -194,13 +185,9 @@ impl Job {
     /// # Errors
     /// [`ProcessError::Start`] and [`ProcessError::Watch`].
     pub fn run_inheriting(&self) -> Result<Ended, ProcessError> {
-        let start = |source| ProcessError::Start { command: self.command_line(), source };
-        let mut command = self.command();
-        command.process_group(0);
-        arm_child(&mut command, child());
-        let mut child = spawn(&mut command).map_err(start)?;
-        let status = child.wait().map_err(|source| ProcessError::Watch { command: self.command_line(), source })?;
-        Ok(ended(status))
+        let started = null().and_then(|null| self.start([Some(null), None, None], child()));
+        let mut child = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
+        child.wait().map_err(|source| ProcessError::Watch { command: self.command_line(), source })
     }
 
     /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.
@@ -210,12 +197,12 @@ impl Job {
     /// # Errors
     /// [`ProcessError::Start`].
     pub fn detach(&self, log: &File) -> Result<Pid, ProcessError> {
-        let start = |source| ProcessError::Start { command: self.command_line(), source };
-        let mut command = self.command();
-        command.stdout(log.try_clone().map_err(start)?).stderr(log.try_clone().map_err(start)?);
-        arm_child(&mut command, Birth { new_session: true, death_signal: None, ..child() });
-        let child = spawn(&mut command).map_err(start)?;
-        Ok(pid_of(&child))
+        let started = (|| {
+            let stdio = [null()?, log.try_clone()?.into(), log.try_clone()?.into()].map(Some);
+            self.start(stdio, Birth { new_session: true, death_signal: None, ..child() })
+        })();
+        let started = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
+        Ok(started.pid)
     }
 }
 
@@ -225,7 +212,7 @@ mod tests {
 
     use nix::poll::PollFd;
 
-    use super::super::{handle_of, tagged, wait_ready};
+    use super::super::{handle_of, procfs, wait_ready};
     use super::*;
     use crate::lifetime::clock::Deadline;
 
@@ -239,7 +226,7 @@ mod tests {
             wait_ready(&mut [PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)], Some(Duration::from_secs(10)))
                 .unwrap();
         }
-        assert!(tagged::is_gone(child), "the group's child {child} survived");
+        assert!(procfs::is_gone(child), "the group's child {child} survived");
     }
 
     #[test]
@@ -324,12 +311,32 @@ mod tests {
     /// Why nobody may start one from a thread that ends before it: incident `[thread]`.
     #[test]
     fn a_child_dies_with_the_thread_that_started_it() {
-        let mut command = Command::new("/bin/sleep");
-        command.arg("60");
-        arm_child(&mut command, child());
-        let start = || spawn(&mut command);
+        let start = || sh("exec sleep 60").start([Some(null().unwrap()), None, None], child());
         let mut sleeper = std::thread::scope(|scope| scope.spawn(start).join().unwrap()).unwrap();
-        assert_eq!(ended(sleeper.wait().unwrap()), Ended::Killed(9));
+        assert_eq!(sleeper.wait().unwrap(), Ended::Killed(9));
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_execvp_does() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let [shy, bare] = ["shy", "bare"].map(|name| dir.path().join(name));
+        std::fs::write(&shy, "exit 1").unwrap();
+        std::fs::create_dir(&bare).unwrap();
+        let script = bare.join("script");
+        std::fs::write(&script, "echo \"$0 $1\"").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("/nowhere:{}:{}:{}", shy.display(), dir.path().display(), bare.display());
+        let run = |name: &str| Job::new(name).args(["one"]).env([("PATH", &path)]).run_ok(&mut |_| {});
+        let done = run("script").unwrap();
+        assert_eq!(done.tail.trim(), format!("{} one", script.display()), "a script that names no interpreter");
+        let refused = run("shy").unwrap_err().to_string();
+        assert!(refused.contains("Permission denied"), "{refused}");
+        let missing = run("missing").unwrap_err().to_string();
+        assert!(missing.contains("No such file"), "{missing}");
+        let nowhere = Job::new("/bin/true").dir(Path::new("/nowhere")).run(&mut |_| {}).unwrap_err().to_string();
+        assert!(nowhere.contains("No such file"), "{nowhere}");
+        assert!(Job::new("/bin/true").args(["a\0b"]).run(&mut |_| {}).is_err());
     }
 
     #[test]

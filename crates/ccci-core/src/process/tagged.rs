@@ -13,17 +13,16 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
-use super::wait_ready;
+use super::procfs::{Process, is_gone, is_in_exec, name, stat_fields};
+use super::{tree, wait_ready};
 use crate::lifetime::clock::Deadline;
 use crate::weaken::{self, Protection};
 
@@ -63,22 +62,6 @@ pub enum Tag {
     Lock(String),
     /// Those that carry this variable with this value, whichever run started them.
     Variable(&'static str, String),
-}
-
-/// A process for ever: numbers are used again, a number together with a start is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its pid.
-    pub pid: u32,
-    /// When it began, in clock ticks since boot.
-    pub start_ticks: u64,
-}
-
-/// The children that this process has now.
-#[must_use]
-pub fn own_children() -> Vec<Process> {
-    let named = |pid| Some(Process { pid, start_ticks: start_ticks(pid)? });
-    children(std::process::id()).into_iter().filter_map(named).collect()
 }
 
 impl Tag {
@@ -136,11 +119,13 @@ pub enum TagError {
 pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
     let mut look = Look::default();
     let below = match tag {
-        Tag::Run { keeper, before, .. } => below_us(*keeper, before),
+        Tag::Run { keeper, before, .. } => tree::below_us(*keeper, before, &mut |pid| {
+            look.environ(pid).is_some_and(|environ| carries(environ, SERVICE_VAR))
+        }),
         _ => BTreeSet::new(),
     };
     let still_below = |pid: u32| match tag {
-        Tag::Run { keeper, .. } => is_below(pid, std::process::id()) || is_below(pid, *keeper),
+        Tag::Run { keeper, .. } => tree::is_below(pid, std::process::id()) || tree::is_below(pid, *keeper),
         _ => false,
     };
     let mut found = Vec::new();
@@ -157,63 +142,10 @@ pub fn find(tag: &Tag) -> io::Result<Vec<Found>> {
         found.push(Found { pid, name: name(pid), fd });
     }
     if !found.is_empty() {
-        let spared = ancestry();
+        let spared = tree::ancestry();
         found.retain(|process| !spared.contains(&process.pid));
     }
     Ok(found)
-}
-
-/// The processes below this one, and below `keeper` while it is our parent: whoever else has the number by then
-/// is nobody of ours. What an app's service started is that service's.
-fn below_us(keeper: u32, before: &[Process]) -> BTreeSet<u32> {
-    if !weaken::on(Protection::Descendants) {
-        return BTreeSet::new();
-    }
-    let is_ours = || rustix::process::getppid().is_some_and(|parent| parent.as_raw_pid().cast_unsigned() == keeper);
-    let mut open = vec![std::process::id()];
-    open.extend(Some(keeper).filter(|_| is_ours()));
-    let (mut below, mut look) = (BTreeSet::new(), Look::default());
-    while let Some(pid) = open.pop() {
-        for child in children(pid) {
-            // A reaper starts no part: what is its own child and looks like one is about to become something else.
-            let part = || pid != std::process::id() && is_part(child);
-            let callers = || {
-                weaken::on(Protection::CallersOwn)
-                    && before.iter().any(|one| one.pid == child && start_ticks(child) == Some(one.start_ticks))
-            };
-            let mut service = || look.environ(child).is_some_and(|environ| carries(environ, SERVICE_VAR));
-            if !part() && !callers() && !service() && below.insert(child) {
-                open.push(child);
-            }
-        }
-    }
-    // Looked at again: all that was seen below the keeper was then below the keeper.
-    if is_ours() { below } else { below.into_iter().filter(|pid| is_below(*pid, std::process::id())).collect() }
-}
-
-/// The children of all threads of a process.
-fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
-fn is_below(pid: u32, root: u32) -> bool {
-    std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).any(|pid| pid == root)
-}
-
-/// The names that worker and reaper give themselves begin so.
-pub const PART_NAME: &str = "ccci-";
-
-/// Whether a process is another part of a run: this same program, or another build of it.
-fn is_part(pid: u32) -> bool {
-    if name(pid).starts_with(PART_NAME) {
-        return true;
-    }
-    let exe = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
-    exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own))
 }
 
 fn carries(environ: &[u8], key: &str) -> bool {
@@ -398,59 +330,6 @@ impl Look {
     }
 }
 
-/// Whether these fields of `/proc/<pid>/stat` are of a process in the middle of an exec: the new program has
-/// memory, and no arguments yet. A kernel thread has no memory, and what we may not look into has 1 for the
-/// begin of its code (`proc_pid_stat(5)`).
-fn is_in_exec(fields: &[String]) -> bool {
-    let is = |number: usize, value: &str| fields.get(number - 3).is_some_and(|field| field == value);
-    let (vsize, start_code, env_end) = (23, 26, 51);
-    !is(vsize, "0") && !is(start_code, "1") && is(env_end, "0")
-}
-
-/// The fields of `/proc/<pid>/stat` after the command name, which may contain anything.
-fn stat_fields(pid: u32) -> Option<Vec<String>> {
-    // Fifty numbers; one read has them all.
-    let mut buffer = [0; 2048];
-    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
-    let text = String::from_utf8_lossy(&buffer[..length]);
-    let (_, rest) = text.rsplit_once(')')?;
-    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
-}
-
-/// When a process started, in clock ticks since boot; with the pid it names one process for ever.
-#[must_use]
-pub fn start_ticks(pid: u32) -> Option<u64> {
-    stat_fields(pid)?.get(19)?.parse().ok()
-}
-
-/// The parent's pid.
-fn parent(pid: u32) -> Option<u32> {
-    stat_fields(pid)?.get(1)?.parse().ok()
-}
-
-/// Whether a process has ended; one that nobody has collected yet (a zombie) has.
-#[must_use]
-pub fn is_gone(pid: u32) -> bool {
-    stat_fields(pid).is_none_or(|fields| matches!(fields.first().map(String::as_str), Some("Z" | "X")))
-}
-
-fn name(pid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".to_owned(), |name| name.trim().to_owned())
-}
-
-/// This process and all above it: a caller whose environment happens to match is never a target.
-fn ancestry() -> BTreeSet<u32> {
-    let mut line = BTreeSet::new();
-    let mut next = Some(std::process::id());
-    while let Some(pid) = next.filter(|pid| *pid > 0) {
-        if !line.insert(pid) {
-            break;
-        }
-        next = parent(pid);
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -466,27 +345,6 @@ mod tests {
         assert!(Tag::Lock("hell-012345.ci".into()).matches(environ));
         assert!(!Tag::Lock("hell-012345.ci".into()).matches(b"CCCI_LOCK=hell-012345.ci\0"));
         assert!(Tag::Variable("X", "CCCI_RUN_ID=13".into()).matches(environ));
-    }
-
-    #[test]
-    fn a_process_in_the_middle_of_an_exec_is_told_from_one_without_an_environment() {
-        let fields = |vsize: &str, start_code: &str, env_end: &str| {
-            let mut fields = vec!["0".to_owned(); 50];
-            for (number, value) in [(23, vsize), (26, start_code), (51, env_end)] {
-                value.clone_into(&mut fields[number - 3]);
-            }
-            is_in_exec(&fields)
-        };
-        assert!(fields("4096", "0", "0"));
-        assert!(!fields("4096", "94000", "14000"), "it has begun");
-        assert!(!fields("0", "0", "0"), "a kernel thread, or a zombie");
-        assert!(!fields("4096", "1", "0"), "not ours to look into");
-        let me = stat_fields(std::process::id()).unwrap();
-        assert!(!is_in_exec(&me) && me.len() >= 49, "{me:?}");
-        let bare = super::super::Job::new("/usr/bin/env").args(["-i", "/bin/cat", "/proc/self/stat"]).capture();
-        let bare = String::from_utf8(bare.run_ok(&mut |_| {}).unwrap().stdout).unwrap();
-        let bare = bare.rsplit_once(')').unwrap().1.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert!(!is_in_exec(&bare), "no environment is none to wait for: {bare:?}");
     }
 
     #[test]
@@ -509,16 +367,5 @@ mod tests {
         let ended = end_all(&tag, Duration::from_millis(100)).unwrap();
         assert_eq!(ended.len(), 2, "{ended:?}");
         assert!(find(&tag).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_start_time_tells_one_process_from_another_of_the_same_number() {
-        let me = std::process::id();
-        assert!(start_ticks(me).is_some());
-        assert!(!is_gone(me));
-        assert!(
-            !super::super::signal_exactly(me, 1, Signal::SIGTERM).unwrap(),
-            "a wrong start time is another process"
-        );
     }
 }

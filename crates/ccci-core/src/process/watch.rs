@@ -2,14 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Child;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, killpg};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::{Ended, ended, pid_of, wait_ready};
+use super::{Child, Ended, wait_ready};
 use crate::lifetime::clock::Deadline;
 
 /// How many bytes of output an error carries.
@@ -136,20 +135,24 @@ impl Lines {
 
 /// A running job.
 pub(super) struct Watch {
-    pub(super) child: Child,
+    child: Child,
     pub(super) lines: Lines,
-    pub(super) kept: Option<Lines>,
+    kept: Option<Lines>,
     pub(super) stdout: Vec<u8>,
 }
 
 impl Watch {
+    pub(super) const fn of(child: Child, lines: Lines, kept: Option<Lines>) -> Self {
+        Self { child, lines, kept, stdout: Vec::new() }
+    }
+
     pub(super) fn until_end(
         &mut self,
         timeout: Duration,
         grace: Duration,
         sink: &mut dyn FnMut(&str),
     ) -> io::Result<Ended> {
-        let pid = pid_of(&self.child);
+        let pid = self.child.pid;
         let raw = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
         let exit = pidfd_open(raw, PidfdFlags::empty())?;
         let timed_out = !self.wait_until(&exit, Deadline::after(timeout), sink)?;
@@ -161,12 +164,12 @@ impl Watch {
         // running in its group ends with it.
         let _sent = killpg(pid, Signal::SIGKILL);
         self.wait_until(&exit, Deadline::after(Duration::from_secs(3600)), sink)?;
-        let status = self.child.wait()?;
+        let ended = self.child.wait()?;
         self.lines.finish(sink, None);
         if let Some(kept) = &mut self.kept {
             kept.finish(sink, Some(&mut self.stdout));
         }
-        Ok(if timed_out { Ended::TimedOut(timeout) } else { ended(status) })
+        Ok(if timed_out { Ended::TimedOut(timeout) } else { ended })
     }
 
     fn take(&mut self, sink: &mut dyn FnMut(&str)) {

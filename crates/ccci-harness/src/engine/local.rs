@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::lock::AppLock;
-use ccci_core::process::{Job, collect, tagged, wait_ready};
+use ccci_core::process::{Job, collect, procfs, wait_ready};
 use ccci_core::rundir::write_atomic;
 use ccci_core::substrate::local::{AppPaths, Local, SERVICE_VAR};
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
@@ -92,7 +92,7 @@ impl LocalEngine {
         let memory = match started {
             Ok(pid) => {
                 let pid = pid.as_raw().cast_unsigned();
-                let start_ticks = tagged::start_ticks(pid).unwrap_or(0);
+                let start_ticks = procfs::start_ticks(pid).unwrap_or(0);
                 Memory { pid, start_ticks, since: Some(Timestamp::now()), ..memory }
             }
             // Like a container that cannot start: a failure of the task.
@@ -209,8 +209,8 @@ impl Engine for LocalEngine {
             let end = if memory.pid == 0 { None } else { collect(pid) };
             let running = memory.pid != 0
                 && end.is_none()
-                && tagged::start_ticks(memory.pid) == Some(memory.start_ticks)
-                && !tagged::is_gone(memory.pid);
+                && procfs::start_ticks(memory.pid) == Some(memory.start_ticks)
+                && !procfs::is_gone(memory.pid);
             if !running {
                 if memory.pid != 0 {
                     memory.failures += 1;
