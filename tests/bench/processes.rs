@@ -139,6 +139,7 @@ impl Bench {
                 Flock::lock(File::options().append(true).create(true).open(path).unwrap(), FlockArg::LockExclusive);
             let mut waiting = waiter(ours).spawn().unwrap();
             until("the waiter waits", || is_waited_for(path).then_some(()));
+            until("it sleeps", || is_asleep(&waiting).then_some(()));
             let at = now();
             drop(held);
             assert!(waiting.wait().unwrap().success());
@@ -161,6 +162,7 @@ impl Bench {
             until("it holds", || is_held(path).then_some(()));
             let mut waiting = waiter(ours).spawn().unwrap();
             until("the waiter waits", || is_waited_for(path).then_some(()));
+            until("it sleeps", || is_asleep(&waiting).then_some(()));
             let at = now();
             let pid = Pid::from_raw(holder.id().cast_signed());
             // `flock` alone would leave its command, and with it the lock: so its whole group goes.
@@ -297,6 +299,14 @@ fn since(at: i128, file: &str) -> f64 {
 
 fn is_waited_for(path: &Path) -> bool {
     proc_locks::of(path).is_ok_and(|entries| entries.iter().any(|entry| entry.waits))
+}
+
+/// Whether all threads of a process have come to rest: one that has just begun to wait is still on its way there.
+fn is_asleep(child: &Child) -> bool {
+    const REST: Duration = Duration::from_millis(20);
+    let before = Cost::of(child).wakeups;
+    std::thread::sleep(REST);
+    Cost::of(child).wakeups.total_cmp(&before).is_eq()
 }
 
 fn is_held(path: &Path) -> bool {
