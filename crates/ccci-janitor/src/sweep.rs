@@ -1,5 +1,7 @@
 //! One sweep: the lock decides about every candidate, and what is reaped is reaped under it.
 
+mod free;
+mod holder;
 mod images;
 
 use std::collections::BTreeSet;
@@ -11,26 +13,22 @@ use std::time::{Duration, SystemTime};
 use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::signals::{CANCEL, Signals};
-use ccci_core::lock::proc_locks::{self, Entry};
-use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner};
+use ccci_core::lock::proc_locks::Entry;
+use ccci_core::lock::{AppLock, LockError, LockPath, Owner};
 use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::procfs::{Process, boot_id};
-use ccci_core::process::read_limited;
 use ccci_core::process::tagged::{self, Tag};
-use ccci_core::rundir::{claim, file};
+use ccci_core::rundir::claim;
 use ccci_core::snapshot::{Store, Stray};
 use ccci_core::substrate::{self, Substrate};
-use ccci_core::teardown::{Receipt, Residue, Teardown, take_down};
+use ccci_core::teardown::{Teardown, take_down};
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::plan::{Action, plan};
 use crate::report::{Finding, Report};
 use crate::survey::{self, Survey};
-
-/// An owner record never gets near this.
-const RECORD: u64 = 16 * 1024;
 
 /// How to sweep.
 #[derive(Debug, Clone)]
@@ -179,41 +177,6 @@ impl Sweep<'_> {
         }
     }
 
-    fn report_holder(&mut self, at: &LockPath) {
-        let record = read_limited(at.path(), RECORD).ok().and_then(|bytes| owner::parse(&bytes));
-        let entries = self.entries_of(at.path());
-        let waiting = entries.iter().filter(|entry| entry.waits).count();
-        let pid = entries.iter().find(|entry| !entry.waits).map(|entry| entry.pid);
-        // A record that is not the holder's says nothing about it: it may be a dead run's, not yet replaced.
-        let record = record.filter(|owner| pid.is_none_or(|pid| pid == owner.pid));
-        let held_for = held_for(at.path(), record.as_ref());
-        let allowed = record.as_ref().map_or(self.settings.deadline, |owner| {
-            Duration::try_from(owner.deadline.duration_since(owner.since)).unwrap_or(self.settings.deadline)
-        });
-        let holder = match (&record, pid) {
-            (Some(owner), _) => owner.describe(),
-            (None, Some(pid)) => format!("pid {pid}, which left no record"),
-            (None, None) => "a process that left no record".to_owned(),
-        };
-        let name = at.name().to_string();
-        self.found(if outlived(held_for, allowed, self.settings.teardown_budget) {
-            Finding::PossiblyLeaked { name, holder, waiting }
-        } else {
-            Finding::Live { name, holder, waiting }
-        });
-    }
-
-    /// Holder and waiters of a lock. All locks are read again only for one that is not among those of the last look,
-    /// or every lock that is held would cost as much as there are.
-    fn entries_of(&mut self, path: &Path) -> Vec<Entry> {
-        let known = proc_locks::among(&self.locks, path).unwrap_or_default();
-        if !known.is_empty() {
-            return known;
-        }
-        self.locks = proc_locks::all().unwrap_or_default();
-        proc_locks::among(&self.locks, path).unwrap_or_default()
-    }
-
     fn reap(&mut self, domain: &Domain) {
         let at = LockPath::new(&self.places.lock_dir, LockName::App(domain.clone()));
         // A dry run makes no lock file; one that is there is asked.
@@ -323,59 +286,6 @@ impl Sweep<'_> {
         self.skipped(file, format!("cannot remember: {error}"));
     }
 
-    /// A lock file without an app: remove it if it is free, and end what processes a guard left. Should
-    /// an app have appeared since the survey, and its run have died already, the next sweep finds it
-    /// without the file.
-    fn unlink(&mut self, name: &LockName, survey: &Survey) {
-        let at = LockPath::new(&self.places.lock_dir, name.clone());
-        let orphans = matches!(name, LockName::Guard(guard) if survey.guards.contains(guard));
-        let Some(mut lock) = self.ask_the_lock(&at, orphans && !self.options.dry_run) else { return };
-        if orphans {
-            let Some(alone) = self.unless_a_run_lives(lock) else { return };
-            lock = alone;
-        }
-        if let LockName::Guard(_) = name {
-            let ended = if orphans { self.end_guard(&at) } else { Ok(Vec::new()) };
-            let unfinished = |owner: &Owner| owner.run_dir.is_dir() && !owner.run_dir.join(file::CLEAN).exists();
-            if let Some(owner) = lock.read_owner().filter(unfinished) {
-                // The record leads the next guard of this name to the teardown; both stay.
-                self.needed.insert(owner.run_dir.clone());
-                let (name, run_dir) = (name.to_string(), owner.run_dir.display().to_string());
-                return self.found(match ended {
-                    Ok(processes) => Finding::DeadGuard { name, run_dir, processes },
-                    Err(error) => Finding::Skipped { what: name, why: error.to_string() },
-                });
-            }
-            match ended {
-                Ok(processes) if processes.is_empty() => {}
-                Ok(processes) => {
-                    let receipt = Receipt { processes, verified: true, ..Receipt::default() };
-                    self.found(Finding::Reaped { domain: name.to_string(), receipt });
-                }
-                Err(error) => {
-                    let residue = vec![Residue { what: "processes of the guard".to_owned(), why: error.to_string() }];
-                    let receipt = Receipt { residue, ..Receipt::default() };
-                    return self.found(Finding::Failed { domain: name.to_string(), receipt });
-                }
-            }
-        }
-        if !self.options.dry_run
-            && let Err(error) = lock.release()
-        {
-            return self.skipped(at.path().display().to_string(), error);
-        }
-        self.report.lock_files_removed += 1;
-    }
-
-    fn end_guard(&self, at: &LockPath) -> Result<Vec<String>, tagged::TagError> {
-        let tag = Tag::Lock(tagged::lock_mark(at.path()));
-        if self.options.dry_run {
-            let found = tagged::find(&tag)?;
-            return Ok(found.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect());
-        }
-        tagged::end_all(&tag, Duration::ZERO)
-    }
-
     /// A run's directory past its retention, if its keeper is dead: a living one holds a lock on it.
     fn remove_run(&mut self, path: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
         if self.needed.contains(path) {
@@ -446,37 +356,5 @@ impl Sweep<'_> {
         }
         (self.report.reaped_total, self.report.failed_total) = (self.memory.reaped, self.memory.failed);
         self.report.history = self.memory.history.clone();
-    }
-}
-
-/// How long a lock is held: since its record says, or since its file was last written to.
-fn held_for(path: &Path, record: Option<&Owner>) -> Duration {
-    let since = match record {
-        Some(owner) => SystemTime::from(owner.since),
-        None => match path.symlink_metadata().and_then(|meta| meta.modified()) {
-            Ok(modified) => modified,
-            Err(_) => return Duration::ZERO,
-        },
-    };
-    SystemTime::now().duration_since(since).unwrap_or(Duration::ZERO)
-}
-
-/// Whether a lock is held for longer than any run may hold it: twice its deadline, and in any case its
-/// deadline and a whole teardown.
-fn outlived(held_for: Duration, deadline: Duration, teardown: Duration) -> bool {
-    held_for > deadline.saturating_mul(2).max(deadline.saturating_add(teardown))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_may_hold_its_lock_for_its_deadline_and_a_teardown() {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        assert!(!outlived(minutes(119), minutes(60), minutes(10)));
-        assert!(outlived(minutes(121), minutes(60), minutes(10)));
-        assert!(!outlived(minutes(10), minutes(1), minutes(10)), "still in its teardown");
-        assert!(outlived(minutes(12), minutes(1), minutes(10)));
     }
 }
