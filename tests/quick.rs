@@ -156,7 +156,8 @@ fn a_quick_run_begins_with_the_data_of_the_last_good_release_and_puts_them_back(
     let before = lab.bytes();
     let of_release = fs::read_to_string(secret(&lab.host)).unwrap();
 
-    let ended = lab.quick().end().expect_clean(0);
+    let ended = lab.quick().env("VERSION", "0.0.1+1.0.0").end().expect_clean(0);
+    assert!(ended.log().contains("--version-from 0.0.1+1.0.0 is not used"), "{}", ended.log());
     let results = ended.results();
     expect_valid(&schema("results.schema.json"), &results);
     assert!(ended.log().contains(&format!("mark of {release}")), "{}", ended.log());
@@ -508,8 +509,12 @@ fn a_kept_apps_data_are_those_of_the_backup_and_not_what_somebody_did_later() {
 fn a_quick_run_counts_for_no_level_no_usual_time_and_no_badge() {
     let (lab, _) = Lab::with_kept();
     let _folder = Lab::folder(&lab.host).script("custom/zz_red", "exit 1");
-    let results = lab.quick().end().expect_clean(1).results();
+    let ended = lab.quick().end().expect_clean(1);
+    let results = ended.results();
     assert_eq!(results["previous"], Value::Null);
+    for (text, file) in [("quick: red", "badge.svg"), ("cc-ci hello (quick)", "junit.xml")] {
+        assert!(ended.files_with(text).iter().any(|path| path.ends_with(file)), "{file}");
+    }
     let site = lab.host.path("site").display().to_string();
     let _written = lab.host.command(&["cc-ci-run", "report", "--site", &site]).end().expect(0);
     let read = |name: &str| {

@@ -24,7 +24,8 @@ pub fn apps(abra_dir: &Path, server: &str, base: &BaseDomain) -> Result<BTreeSet
 /// Sets variables in the text of an env file. Of a variable's assignments the last one counts, so that
 /// one is replaced where it stands; a new variable has a line of its own, also when the file has no
 /// final newline (`[env-newline]`). All other lines stay as they are. A value is one line: what has
-/// several is cut off after the first.
+/// several is cut off after the first. A comment behind a value stays, as abra reads the length of a secret
+/// there; not one behind nothing, which some readers take for a value.
 #[must_use]
 pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
     let whole = text.strip_suffix('\n').unwrap_or(text);
@@ -32,18 +33,31 @@ pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
     for (key, value) in vars {
         let line = format!("{key}={}", quote(value.lines().next().unwrap_or_default()));
         match lines.iter_mut().rfind(|old| assignment(old).is_some_and(|(name, _)| name == *key)) {
-            Some(old) => *old = line,
+            Some(old) => {
+                let comment = comment(old).filter(|_| !line.ends_with('=')).unwrap_or_default();
+                *old = line + comment;
+            }
             None => lines.push(line),
         }
     }
     lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
-/// The name and the value, still quoted, that a line assigns.
+/// The name and the value, still quoted and with the comment behind it, that a line assigns.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-    (!line.starts_with('#')).then_some((name.trim(), value.trim()))
+    (!line.starts_with('#')).then_some((name.trim(), value))
+}
+
+/// The comment behind the value that a line assigns, with the space before it.
+fn comment(line: &str) -> Option<&str> {
+    let value = assignment(line)?.1;
+    let behind = match quoted(value) {
+        Some((_, behind)) => behind,
+        None => &value[value.find(" #").unwrap_or(value.len())..],
+    };
+    behind.trim_start().starts_with('#').then_some(behind)
 }
 
 /// A value as it has to be written so that all of it is read back. The format has no escapes: what needs
@@ -63,7 +77,7 @@ fn quote(value: &str) -> String {
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut vars = BTreeMap::new();
     for (key, value) in text.lines().filter_map(assignment) {
-        let literal = value.starts_with('\'');
+        let literal = value.trim_start().starts_with('\'');
         let value = unquote(value);
         let value = if literal { value } else { expand(&value, &vars) };
         vars.insert(key.to_owned(), value);
@@ -97,12 +111,16 @@ pub fn expand(text: &str, vars: &BTreeMap<String, String>) -> String {
 
 /// A value without its quotes or, unquoted, without the comment behind it.
 fn unquote(value: &str) -> String {
-    for quote in ['"', '\''] {
-        if let Some((inner, _)) = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)) {
-            return inner.to_owned();
-        }
+    match quoted(value) {
+        Some((inner, _)) => inner.to_owned(),
+        None => value.split(" #").next().unwrap_or_default().trim().to_owned(),
     }
-    value.split(" #").next().unwrap_or_default().trim_end().to_owned()
+}
+
+/// What stands between a value's quotes, if it has any, and what stands behind them.
+fn quoted(value: &str) -> Option<(&str, &str)> {
+    let value = value.trim_start();
+    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.split_once(quote))
 }
 
 #[cfg(test)]
@@ -127,6 +145,18 @@ mod tests {
     }
 
     #[test]
+    fn a_comment_behind_a_value_stays() {
+        let set = |text: &str, value: &str| set(text, &[("SECRET_A_VERSION", value)]);
+        assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", "v2"), "SECRET_A_VERSION=v2 # length=20\n");
+        assert_eq!(set("SECRET_A_VERSION=\"v 1\" # it's\n", "v2"), "SECRET_A_VERSION=v2 # it's\n");
+        assert_eq!(set("SECRET_A_VERSION='#1'\n", "v2"), "SECRET_A_VERSION=v2\n");
+        assert_eq!(set("SECRET_A_VERSION= # to do\n", "v2"), "SECRET_A_VERSION=v2 # to do\n");
+        assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", ""), "SECRET_A_VERSION=\n");
+        let twice = set(&set("SECRET_A_VERSION=v1 # one\n", "a #b"), "c");
+        assert_eq!(twice, "SECRET_A_VERSION=c # one\n");
+    }
+
+    #[test]
     fn a_value_is_read_back_whole() {
         for value in ["a #b", " a ", "#a", "\"a\" b", "'a' b", "a=b", "\"", "it's"] {
             assert_eq!(parse(&set("", &[("A", value)]))["A"], value);
@@ -135,7 +165,7 @@ mod tests {
 
     #[test]
     fn values_lose_quotes_and_comments() {
-        let vars = parse("# c\nA=1 # one\nexport B=\"x # y\"\nC='z'\nD=\nE = a=b\nnoise");
+        let vars = parse("# c\nA=1 # one\nexport B=\"x # y\"\nC='z'\nD= # nothing\nE = a=b\nnoise");
         let get = |key: &str| vars.get(key).map(String::as_str);
         assert_eq!(
             (get("A"), get("B"), get("C"), get("D"), get("E")),

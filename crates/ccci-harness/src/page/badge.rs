@@ -7,7 +7,11 @@ use crate::results::Results;
 
 /// What it says: the level, where the run tells of one.
 pub(super) fn words(results: &Results) -> String {
-    if results.tells_level() { format!("level {}", results.level) } else { results.verdict.word().to_owned() }
+    match results.tells_level() {
+        true => format!("level {}", results.level),
+        false if results.quick.is_some() => format!("quick: {}", results.verdict.word()),
+        false => results.verdict.word().to_owned(),
+    }
 }
 
 /// The run that a recipe's badge is about: the last one that tells of a level, else the last one.

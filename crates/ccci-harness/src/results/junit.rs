@@ -12,7 +12,8 @@ use crate::outcome::Outcome;
 /// # Errors
 /// What the writer says.
 pub(crate) fn xml(results: &Results) -> anyhow::Result<String> {
-    let mut report = Report::new(format!("cc-ci {}", results.recipe));
+    let quick = if results.quick.is_some() { " (quick)" } else { "" };
+    let mut report = Report::new(format!("cc-ci {}{quick}", results.recipe));
     for stage in &results.stages {
         let mut suite = TestSuite::new(stage.tier.to_string());
         for test in &stage.tests {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Results;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Tier};
 
 /// The block, line by line; what went wrong comes first.
 pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
@@ -54,9 +54,11 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
             Some(why) => format!("kept for quick runs: nothing ({why})"),
         });
     }
-    lines.push(match results.quick {
-        None => format!("level={}{}", results.level, change(results)),
-        Some(_) => "level: a quick run tells of none".to_owned(),
+    lines.push(match (results.tells_level(), &results.quick) {
+        (true, _) => format!("level={}{}", results.level, change(results)),
+        (false, Some(_)) => "level: a quick run tells of none".to_owned(),
+        (false, None) if results.asked.len() < Tier::ALL.len() => "level: only all stages tell of one".to_owned(),
+        (false, None) => "level: the run did not get so far as to tell of one".to_owned(),
     });
     lines.push(format!("results: {}", dir.join("results.json").display()));
     lines.push(format!("page: {}", dir.join("summary.html").display()));

@@ -72,6 +72,10 @@ pub(super) fn look(
             (None, Some(why.clone()))
         }
     };
+    if let Some(version) = job.base_version.as_ref().filter(|_| found.is_ok() || job.stages == Tier::QUICK) {
+        let begins = if found.is_ok() { "with the kept data" } else { "cold" };
+        console.say(&format!("== quick: --version-from {version} is not used, the run begins {begins} =="));
+    }
     report(dir, Event::Quick { from, why });
     Ok(found.map(|(kept, _)| kept))
 }
