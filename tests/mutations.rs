@@ -38,6 +38,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::FailClosed => ("concurrency", "a_source_that_cannot_be_read_is_never_taken_for_empty"),
         Protection::StatePerRun => ("state", "two_interleaved_runs_of_one_domain_each_count_their_own_deploy"),
         Protection::ParentCheck => ("lifetime", "a_run_whose_parent_died_first_refuses_also_under_a_subreaper"),
+        Protection::ReaperBudget => ("lifetime", "a_reaper_that_hangs_is_ended_with_its_budget_and_none_follows_it"),
         Protection::ReaperRetry => ("lifetime", "a_reaper_that_dies_is_followed_by_another_and_another"),
         Protection::ClosedStdout => ("lifetime", "a_closed_stdout_changes_nothing"),
         Protection::DeadlineClock => ("lifetime", "the_deadline_ends_a_run_with_142"),

@@ -10,7 +10,9 @@ pub(crate) fn a_command_runs_in_the_deployed_version_and_never_in_the_one_before
     swarm.recipe(RECIPE, &[&compose("stubborn", "")]);
     let update = format!("docker service update --detach --quiet --env-add MARK=new {}_app >/dev/null", swarm.stack());
     let ask = "cc-ci-run exec -- /app cat /proc/1/environ >\"$TMPDIR/environ\"";
-    let _folder = swarm.folder(RECIPE).script("test_install.sh", &format!("{update}\n{ask}"));
+    // A service that the app has not is the caller's mistake, and waited for by nobody.
+    let missing = "code=0\ncc-ci-run exec --service nosuch -- /app cat /proc/1/environ || code=$?\n[ $code = 2 ]";
+    let _folder = swarm.folder(RECIPE).script("test_install.sh", &format!("{missing}\n{update}\n{ask}"));
     let step = swarm.run().args(["--stages", "install"]).start();
     let _green = swarm.clean_end(step, 0);
     let environ = fs::read_to_string(swarm.host.path("tmp/environ")).unwrap();

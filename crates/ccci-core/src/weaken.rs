@@ -57,6 +57,8 @@ protections! {
     ParentCheck,
     /// A dead reaper is followed by another.
     ReaperRetry,
+    /// A reaper that hangs is ended with its budget.
+    ReaperBudget,
     /// A closed stdout changes nothing.
     ClosedStdout,
     /// The deadline's clock is armed.
