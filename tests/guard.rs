@@ -24,7 +24,9 @@ fn torn_down(host: &Host) -> String {
 #[test]
 fn the_commands_exit_status_is_passed_on_and_its_output_is_its_own() {
     let host = Host::new();
-    for (command, code) in [("echo data", 0), ("echo data; exit 7", 7), ("echo data; kill -9 $$", 137)] {
+    for (command, code) in
+        [("echo data", 0), ("echo data; exit 7", 7), ("echo data; kill -9 $$", 137), ("echo data; kill -40 $$", 168)]
+    {
         let ended = host.guard("db", &["--teardown", &journalling(&host, "down")], command).end().expect_clean(code);
         assert_eq!(ended.out(), "data\n", "stdout is the command's alone");
         assert_eq!(torn_down(&host), "down\n", "after exit {code}");

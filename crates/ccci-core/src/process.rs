@@ -24,10 +24,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 pub use crate::lifetime::fork::Change;
-pub use child::Child;
+pub use child::{Child, collect};
 pub use handle::{handle_of, signal_exactly, wait_ready};
 pub use job::{Finished, Job};
 pub use part::{fork_part, spawn_part};
@@ -90,18 +89,6 @@ pub enum ProcessError {
 /// What a child reads that has nothing to read.
 fn null() -> io::Result<OwnedFd> {
     Ok(File::open("/dev/null")?.into())
-}
-
-/// Collects a child of ours that has ended, so that it does not stay a zombie; `None` while it runs
-/// or when it is not our child.
-#[must_use]
-pub fn collect(pid: Pid) -> Option<Ended> {
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(_, code)) => Some(Ended::Exited(code)),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ended::Killed(signal as i32)),
-        _ => None,
-    }
 }
 
 /// A program on the `PATH`.

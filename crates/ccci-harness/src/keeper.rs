@@ -27,11 +27,12 @@ use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
 use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::procfs::{Process, boot_id};
-use ccci_core::process::{Change, Child, Ended, fork_part, spawn_part, tagged};
+use ccci_core::process::{Change, Child, Ended, fork_part, handle_of, spawn_part, tagged, wait_ready};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::Receipt;
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 
 use crate::command;
@@ -48,6 +49,9 @@ pub(crate) use taking::NotTaken;
 const REAPER_TRIES: u32 = 3;
 /// What the reaper gets beyond its own budget to write its receipt.
 const REAPER_SLACK: Duration = Duration::from_secs(15);
+
+/// How long a part that was sent SIGKILL may take to end.
+const KILLED: Duration = Duration::from_secs(10);
 
 /// How a run under the lock ended, as far as the keeper knows.
 #[derive(Debug, Default)]
@@ -343,11 +347,23 @@ impl Keeper {
                 }
                 Wake::Time if until.passed() => {
                     part.signal(Signal::SIGKILL);
+                    self.see_killed(&mut part)?;
                     return Ok(None);
                 }
                 Wake::Time | Wake::Fd => beat = self.beat_if_due(beat),
             }
         }
+    }
+
+    /// Waits for the end of a part that was sent SIGKILL, which only one in the middle of a system call outlives.
+    fn see_killed(&mut self, part: &mut Child) -> anyhow::Result<()> {
+        if let Some(end) = handle_of(part.pid)? {
+            wait_ready(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], Some(KILLED))?;
+        }
+        if part.try_wait()?.is_none() {
+            self.console.say(&format!("!! process {} still runs after SIGKILL", part.pid));
+        }
+        Ok(())
     }
 
     /// What a signal means now: a cause to end the run for, or nothing.

@@ -1,7 +1,8 @@
 //! What the keeper decided, for the worker and the reaper: `run.json`.
 //!
 //! The parts of a run are separate processes, and each may have to go on when the others are gone.
-//! So everything that they need is in the run directory and nothing is in memory alone.
+//! So everything that they need is in the run directory and nothing is in memory alone. (The worker, a copy of the
+//! keeper, does not read it again.)
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -5,15 +5,15 @@
 
 #![expect(unsafe_code, reason = "sigaction, execve and what a child does before its exec have no safe form")]
 
-use std::ffi::{CString, OsStr, c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use super::launch::{assignment, pointers};
 use super::signals;
 use crate::weaken::{self, Protection};
 
@@ -42,8 +42,9 @@ pub struct Birth {
     pub oom_score_adj: Option<i32>,
 }
 
-/// What a child does first to be as `birth` says, `parent` being who forked it and `score` the text of its
-/// `oom_score_adj`: only async-signal-safe system calls on values that were made before the fork.
+/// What a child does first to be as `birth` says, `parent` being who started it and `score` the text of its
+/// `oom_score_adj`: only async-signal-safe system calls on values that were made before. It may run in the parent's own
+/// memory ([`launch`](super::launch)), and writes nothing there.
 pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) -> io::Result<()> {
     // SAFETY: system calls with valid arguments.
     unsafe {
@@ -75,7 +76,10 @@ pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) 
             }
         }
         let mask = if birth.block_cancel { signals::cancel_set() } else { SigSet::empty() };
-        check(libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut()))
+        match libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ref(), std::ptr::null_mut()) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 }
 
@@ -148,9 +152,8 @@ pub fn succeed_on_signal<'a>(
     }
     let split = owned.len();
     for (key, value) in env {
-        owned.push(CString::new([key.as_bytes(), OsStr::new("=").as_bytes(), value.as_bytes()].concat())?);
+        owned.push(assignment(&key, &value)?);
     }
-    let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
     let plan = Successor {
         of: nix::unistd::getpid().as_raw(),
         argv: pointers(&owned[..split]),

@@ -2,12 +2,30 @@
 
 use std::io;
 
-use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{WaitOptions, waitpid};
 
 use super::Ended;
+
+/// Collects a child of ours that has ended, so that it does not stay a zombie; `None` while it runs
+/// or when it is not our child.
+#[must_use]
+pub fn collect(pid: Pid) -> Option<Ended> {
+    wait_for(pid, WaitOptions::NOHANG).ok().flatten()
+}
+
+/// By its number, as there are signals without a name (`signal(7)`, real-time signals).
+fn wait_for(pid: Pid, options: WaitOptions) -> io::Result<Option<Ended>> {
+    match waitpid(rustix::process::Pid::from_raw(pid.as_raw()), options) {
+        Ok(Some((_, status))) => {
+            let exited = status.exit_status().map(Ended::Exited);
+            Ok(exited.or_else(|| status.terminating_signal().map(Ended::Killed)))
+        }
+        Ok(None) | Err(rustix::io::Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
 
 /// A process that we started.
 #[derive(Debug)]
@@ -27,7 +45,7 @@ impl Child {
     /// # Errors
     /// What `waitpid(2)` says.
     pub fn try_wait(&mut self) -> io::Result<Option<Ended>> {
-        self.collect(Some(WaitPidFlag::WNOHANG))
+        self.collect(WaitOptions::NOHANG)
     }
 
     /// Waits for its end.
@@ -36,20 +54,15 @@ impl Child {
     /// What `waitpid(2)` says.
     pub fn wait(&mut self) -> io::Result<Ended> {
         loop {
-            if let Some(ended) = self.collect(None)? {
+            if let Some(ended) = self.collect(WaitOptions::empty())? {
                 return Ok(ended);
             }
         }
     }
 
-    fn collect(&mut self, flags: Option<WaitPidFlag>) -> io::Result<Option<Ended>> {
+    fn collect(&mut self, options: WaitOptions) -> io::Result<Option<Ended>> {
         if self.ended.is_none() {
-            self.ended = match waitpid(self.pid, flags) {
-                Ok(WaitStatus::Exited(_, code)) => Some(Ended::Exited(code)),
-                Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ended::Killed(signal as i32)),
-                Ok(_) | Err(Errno::EINTR) => None,
-                Err(errno) => return Err(errno.into()),
-            };
+            self.ended = wait_for(self.pid, options)?;
         }
         Ok(self.ended)
     }

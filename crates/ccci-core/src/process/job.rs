@@ -17,8 +17,8 @@ use super::{Child, Ended, ProcessError, null};
 use crate::lifetime::exec::Birth;
 use crate::lifetime::launch::Program;
 
-/// Dies with us, and before us when memory runs out: it is the test, we are its guardian.
-fn child() -> Birth {
+/// It dies with us, and before us when memory runs out: it is the test, we are its guardian.
+fn ward() -> Birth {
     Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() }
 }
 
@@ -151,10 +151,10 @@ impl Job {
         let (out, out_end) = (OwnedFd::from(out), OwnedFd::from(out_end));
         if self.capture {
             let (err, err_end) = io::pipe()?;
-            let child = self.start([Some(null()?), Some(out_end), Some(err_end.into())], child())?;
+            let child = self.start([Some(null()?), Some(out_end), Some(err_end.into())], ward())?;
             return Ok(Watch::of(child, Lines::of_pipe(err.into()), Some(Lines::of_pipe(out))));
         }
-        let child = self.start([Some(null()?), Some(out_end.try_clone()?), Some(out_end)], child())?;
+        let child = self.start([Some(null()?), Some(out_end.try_clone()?), Some(out_end)], ward())?;
         Ok(Watch::of(child, Lines::of_pipe(out), None))
     }
 
@@ -162,7 +162,7 @@ impl Job {
     fn start_on_terminal(&self) -> io::Result<Watch> {
         let Terminal { ours, theirs } = Terminal::open()?;
         let stdio = [Some(theirs.try_clone()?), Some(theirs.try_clone()?), Some(theirs)];
-        let child = self.start(stdio, Birth { own_terminal: true, ..child() })?;
+        let child = self.start(stdio, Birth { own_terminal: true, ..ward() })?;
         Ok(Watch::of(child, Lines::of_terminal(ours), None))
     }
 
@@ -185,7 +185,7 @@ impl Job {
     /// # Errors
     /// [`ProcessError::Start`] and [`ProcessError::Watch`].
     pub fn run_inheriting(&self) -> Result<Ended, ProcessError> {
-        let started = null().and_then(|null| self.start([Some(null), None, None], child()));
+        let started = null().and_then(|null| self.start([Some(null), None, None], ward()));
         let mut child = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
         child.wait().map_err(|source| ProcessError::Watch { command: self.command_line(), source })
     }
@@ -199,7 +199,7 @@ impl Job {
     pub fn detach(&self, log: &File) -> Result<Pid, ProcessError> {
         let started = (|| {
             let stdio = [null()?, log.try_clone()?.into(), log.try_clone()?.into()].map(Some);
-            self.start(stdio, Birth { new_session: true, death_signal: None, ..child() })
+            self.start(stdio, Birth { new_session: true, death_signal: None, ..ward() })
         })();
         let started = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
         Ok(started.pid)
@@ -237,6 +237,8 @@ mod tests {
         assert_eq!(done.ended, Ended::Exited(7));
         assert_eq!(lines, ["one", "two", "three"]);
         assert_eq!(sh("kill -9 $$").run(&mut |_| {}).unwrap().ended, Ended::Killed(9));
+        let nameless = sh("kill -40 $$").run(&mut |_| {}).unwrap().ended;
+        assert_eq!((nameless, nameless.to_string().as_str()), (Ended::Killed(40), "killed by signal 40"));
         let slow = sh("exec sleep 100").timeout(Duration::from_millis(50));
         assert_eq!(slow.run(&mut |_| {}).unwrap().ended, Ended::TimedOut(Duration::from_millis(50)));
         let missing = Job::new("/no/such/program").run(&mut |_| {}).unwrap_err();
@@ -311,9 +313,25 @@ mod tests {
     /// Why nobody may start one from a thread that ends before it: incident `[thread]`.
     #[test]
     fn a_child_dies_with_the_thread_that_started_it() {
-        let start = || sh("exec sleep 60").start([Some(null().unwrap()), None, None], child());
+        let start = || sh("exec sleep 60").start([Some(null().unwrap()), None, None], ward());
         let mut sleeper = std::thread::scope(|scope| scope.spawn(start).join().unwrap()).unwrap();
         assert_eq!(sleeper.wait().unwrap(), Ended::Killed(9));
+    }
+
+    #[test]
+    fn of_a_variable_that_is_given_twice_the_last_value_counts() {
+        let env = ["one", "two"].map(|value| ("X".into(), value.into()));
+        let program = Program::new("/bin/sh".as_ref(), &["-c".into(), "[ $X = two ]".into()], env, ward()).unwrap();
+        assert_eq!(Child::new(program.start().unwrap()).wait().unwrap(), Ended::Exited(0));
+    }
+
+    #[test]
+    fn what_a_job_is_at_its_start_it_is_alone() {
+        let score = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let before = (score(), std::env::current_dir().unwrap());
+        let done = sh("cat /proc/self/oom_score_adj; pwd").run_ok(&mut |_| {}).unwrap();
+        assert_eq!(done.tail, "500\n/\n");
+        assert_eq!((score(), std::env::current_dir().unwrap()), before);
     }
 
     #[test]
@@ -337,6 +355,7 @@ mod tests {
         let nowhere = Job::new("/bin/true").dir(Path::new("/nowhere")).run(&mut |_| {}).unwrap_err().to_string();
         assert!(nowhere.contains("No such file"), "{nowhere}");
         assert!(Job::new("/bin/true").args(["a\0b"]).run(&mut |_| {}).is_err());
+        Job::new("true").without_env(|key| key == "PATH").run_ok(&mut |_| {}).unwrap();
     }
 
     #[test]

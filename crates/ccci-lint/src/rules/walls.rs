@@ -52,7 +52,7 @@ const WALLS: [Wall; 6] = [
         why: "unsafe code is in ccci_core::lifetime only",
     },
     Wall {
-        words: &["process::Command", "libc::clone", "fork", "execv", "execve", "posix_spawn"],
+        words: &["process::Command", "libc::clone", "vfork", "fork", "execv", "execve", "posix_spawn"],
         home: &["crates/ccci-core/src/process", "crates/ccci-core/src/lifetime"],
         tests: false,
         why: "processes start in ccci_core::process only: own group, no lock fd, death signal, timeout",
