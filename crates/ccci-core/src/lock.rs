@@ -227,6 +227,7 @@ impl LockPath {
         loop {
             queue::join(&file);
             fs2::FileExt::lock_exclusive(&file).map_err(|source| self.os("lock", source))?;
+            queue::leave(&file);
             if !weaken::on(Protection::InodeCheck) || self.is_live(&file)? {
                 return Ok(AppLock { at: self.clone(), file });
             }

@@ -16,14 +16,19 @@ use crate::weaken::{self, Protection};
 /// The byte that stands for a place in the queue.
 const PLACE: libc::off_t = libc::off_t::MAX - 1;
 
-/// Joins the queue, for as long as the file is open.
+/// Joins the queue, until [`leave`] or as long as the file is open.
 ///
 /// A filesystem that has no such locks only makes the queue be formed anew after each release.
 pub(super) fn join(file: &File) {
     let _unsupported = fcntl(file, FcntlArg::F_OFD_SETLK(&place(libc::F_RDLCK)));
 }
 
-/// Whether anybody else is in the queue; one's own place, from when one was waiting, does not count.
+/// Leaves the queue: what was waited for is had.
+pub(super) fn leave(file: &File) {
+    let _unsupported = fcntl(file, FcntlArg::F_OFD_SETLK(&place(libc::F_UNLCK)));
+}
+
+/// Whether anybody else is in the queue.
 pub(super) fn is_joined(file: &File) -> bool {
     if !weaken::on(Protection::Queue) {
         return false;
@@ -58,5 +63,8 @@ mod tests {
         assert!(is_joined(&holder), "another share of it is open");
         drop(shared);
         assert!(!is_joined(&holder));
+        join(&holder);
+        leave(&holder);
+        assert!(!is_joined(&open()), "it has what it waited for");
     }
 }

@@ -16,23 +16,58 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// Something of the host that a run takes besides its app's lock, and waits for.
+/// Something that a run takes besides its app's lock, or after it, and waits for.
 pub trait Turn {
     /// What is held then, until it is dropped.
     type Taken;
 
-    /// Takes it if it is free now.
+    /// Takes it if it is free now. From the first time that it is not, changes are told.
+    ///
+    /// The kernel tells of a close just before it drops the lock, so whoever was told, or has just begun to be, looks
+    /// once more a moment later.
     ///
     /// # Errors
     /// What `open(2)`, `flock(2)` or `inotify(7)` says.
     fn try_take(&mut self) -> io::Result<Option<Self::Taken>>;
 
-    /// Readable when it may have become free since it was not.
+    /// Readable when it may have become free.
     fn changes(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Forgets the changes so far. The kernel announces a close just before it drops the lock, so
-    /// one more look a moment later is in order.
+    /// Forgets the changes so far.
     fn forget_changes(&self);
+}
+
+/// What is told of the locks in a directory: nothing, until somebody waits for one.
+#[derive(Debug)]
+struct Watch {
+    dir: PathBuf,
+    changes: Option<Inotify>,
+}
+
+impl Watch {
+    fn of(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), changes: None }
+    }
+
+    /// A lock that is given up, also by a SIGKILL, shows as the close of a file opened for writing.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.changes.is_none() {
+            let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            changes.add_watch(&self.dir, AddWatchFlags::IN_CLOSE_WRITE)?;
+            self.changes = Some(changes);
+        }
+        Ok(())
+    }
+
+    fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().map(Inotify::as_fd)
+    }
+
+    fn forget(&self) {
+        if let Some(changes) = &self.changes {
+            while changes.read_events().is_ok_and(|events| !events.is_empty()) {}
+        }
+    }
 }
 
 /// A slot, held until dropped.
@@ -45,31 +80,17 @@ pub struct Slot {
 /// The slots of a host.
 #[derive(Debug)]
 pub struct Slots {
-    dir: PathBuf,
     count: u32,
     // Opened once: a probe that closed its file again would wake every waiter, itself included.
     files: Vec<File>,
-    changes: Option<Inotify>,
+    watch: Watch,
 }
 
 impl Slots {
     /// The `count` slots whose lock files are in `dir`.
     #[must_use]
     pub fn new(dir: &Path, count: NonZeroU32) -> Self {
-        Self { dir: dir.to_owned(), count: count.get(), files: Vec::new(), changes: None }
-    }
-
-    fn try_each(&mut self) -> io::Result<Option<Slot>> {
-        for number in 0..self.count {
-            let at = number as usize;
-            if at == self.files.len() {
-                self.files.push(open(&self.dir.join(format!("cc-ci-slot-{number}.lock")))?);
-            }
-            if granted(fs2::FileExt::try_lock_exclusive(&self.files[at]))? {
-                return Ok(Some(Slot { _file: self.files.swap_remove(at) }));
-            }
-        }
-        Ok(None)
+        Self { count: count.get(), files: Vec::new(), watch: Watch::of(dir) }
     }
 }
 
@@ -77,23 +98,25 @@ impl Turn for Slots {
     type Taken = Slot;
 
     fn try_take(&mut self) -> io::Result<Option<Slot>> {
-        let taken = self.try_each()?;
-        if taken.is_some() || self.changes.is_some() {
-            return Ok(taken);
+        for number in 0..self.count as usize {
+            if number == self.files.len() {
+                self.files.push(open(&self.watch.dir.join(format!("cc-ci-slot-{number}.lock")))?);
+            }
+            if granted(fs2::FileExt::try_lock_exclusive(&self.files[number]))? {
+                // The others are closed, and opened anew should anybody want another slot.
+                return Ok(std::mem::take(&mut self.files).into_iter().nth(number).map(|file| Slot { _file: file }));
+            }
         }
-        self.changes = Some(watch(&self.dir)?);
-        // Again: what was given up before the watch was there is not told.
-        self.try_each()
+        self.watch.begin()?;
+        Ok(None)
     }
 
     fn changes(&self) -> Option<BorrowedFd<'_>> {
-        self.changes.as_ref().map(Inotify::as_fd)
+        self.watch.changes()
     }
 
     fn forget_changes(&self) {
-        if let Some(changes) = &self.changes {
-            forget(changes);
-        }
+        self.watch.forget();
     }
 }
 
@@ -107,28 +130,15 @@ pub struct Share {
 /// The host lock, as a run wants it: together with all others, but not with an image prune.
 #[derive(Debug)]
 pub struct Host {
-    dir: PathBuf,
     file: Option<File>,
-    changes: Option<Inotify>,
+    watch: Watch,
 }
 
 impl Host {
     /// The host lock in `dir`.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), file: None, changes: None }
-    }
-
-    fn try_share(&mut self) -> io::Result<Option<Share>> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => open_host_lock(&self.dir)?,
-        };
-        if granted(fs2::FileExt::try_lock_shared(&file))? {
-            return Ok(Some(Share { _file: file }));
-        }
-        self.file = Some(file);
-        Ok(None)
+        Self { file: None, watch: Watch::of(dir) }
     }
 }
 
@@ -136,34 +146,25 @@ impl Turn for Host {
     type Taken = Share;
 
     fn try_take(&mut self) -> io::Result<Option<Share>> {
-        let taken = self.try_share()?;
-        if taken.is_some() || self.changes.is_some() {
-            return Ok(taken);
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open_host_lock(&self.watch.dir)?,
+        };
+        if granted(fs2::FileExt::try_lock_shared(&file))? {
+            return Ok(Some(Share { _file: file }));
         }
-        self.changes = Some(watch(&self.dir)?);
-        self.try_share()
+        self.file = Some(file);
+        self.watch.begin()?;
+        Ok(None)
     }
 
     fn changes(&self) -> Option<BorrowedFd<'_>> {
-        self.changes.as_ref().map(Inotify::as_fd)
+        self.watch.changes()
     }
 
     fn forget_changes(&self) {
-        if let Some(changes) = &self.changes {
-            forget(changes);
-        }
+        self.watch.forget();
     }
-}
-
-/// A lock that is given up, also by a SIGKILL, shows as the close of a file opened for writing.
-fn watch(dir: &Path) -> io::Result<Inotify> {
-    let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    changes.add_watch(dir, AddWatchFlags::IN_CLOSE_WRITE)?;
-    Ok(changes)
-}
-
-fn forget(changes: &Inotify) {
-    while changes.read_events().is_ok_and(|events| !events.is_empty()) {}
 }
 
 fn granted(answer: io::Result<()>) -> io::Result<bool> {

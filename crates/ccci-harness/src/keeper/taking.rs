@@ -18,8 +18,8 @@ use nix::sys::signal::Signal;
 use super::{Job, Keeper, Wake};
 use crate::event::{Event, millis, report};
 
-/// The kernel announces that a slot's file was closed just before it drops the lock on it.
-const SLOT_SETTLES: Duration = Duration::from_millis(20);
+/// The kernel announces that a file was closed just before it drops the lock on it.
+const SETTLES: Duration = Duration::from_millis(20);
 
 /// Why there was no run. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +186,9 @@ impl Keeper {
                 said = true;
                 self.console.say(&format!("== {busy} — waiting =="));
                 report(&self.dir, Event::Step { name: format!("wait for the {what}") });
+                // Its changes are told from now on. What was just being given up then has been.
+                self.settle()?;
+                continue;
             }
             let end = self.wait_clock();
             let line = Deadline::after(self.console.pace());
@@ -197,11 +200,7 @@ impl Keeper {
                 }
                 Wake::Fd => {
                     turn.forget_changes();
-                    if let Wake::Signal(received) = self.ear.wait(&[], Some(Deadline::after(SLOT_SETTLES)))?
-                        && let Some(cause) = self.hear(received)
-                    {
-                        return Err(NotTaken::Cancelled(cause));
-                    }
+                    self.settle()?;
                 }
                 Wake::Time if end.is_some_and(Deadline::passed) => {
                     let waited = duration::show(Duration::from_secs(begun.elapsed().as_secs()));
@@ -214,6 +213,21 @@ impl Keeper {
                 Wake::Time => {
                     self.console.beat(&format!("waiting {} for the {what}", brief(begun.elapsed())));
                 }
+            }
+        }
+    }
+
+    /// Lets pass what the kernel takes from telling that something is given up to giving it up.
+    fn settle(&mut self) -> Result<(), NotTaken> {
+        let end = Deadline::after(SETTLES);
+        loop {
+            match self.ear.wait(&[], Some(end))? {
+                Wake::Signal(received) => {
+                    if let Some(cause) = self.hear(received) {
+                        return Err(NotTaken::Cancelled(cause));
+                    }
+                }
+                Wake::Time | Wake::Fd => return Ok(()),
             }
         }
     }
