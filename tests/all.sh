@@ -26,15 +26,25 @@ tests/nix.sh
 step "documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 
-step "tests"
+step "the VM tests' scripts, in containers; they mostly wait, so the tests go on beside them"
 cargo build --quiet --workspace --bins
+vm_log=$(mktemp)
+tests/vm.sh >"$vm_log" 2>&1 &
+vm=$!
+# It ends what it started.
+trap 'kill "$vm" 2>/dev/null && wait "$vm"; rm -f "$vm_log"' EXIT
+
+step "tests"
 cargo test --workspace
 
 step "protections: each is switched off once, and its test must fail"
 tests/mutations.sh
 
-step "the VM tests' scripts, in containers"
-tests/vm.sh
+step "what became of the VM tests"
+result=0
+wait "$vm" || result=$?
+cat "$vm_log"
+[ "$result" -eq 0 ]
 
 step "try-out"
 tests/try.sh
