@@ -16,6 +16,20 @@ mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 ip link set lo up
 
+# A daemon that ended can leave the vxlan device of an overlay network, on its way to that network's namespace or in
+# it, and the next one has no use of the network then: "error creating vxlan interface: file exists"
+# (moby/libnetwork#1765). Docker's own fault, and the operators' remedy.
+clear_networks() {
+  local namespace device
+  for namespace in "$dir"/exec/netns/1-*; do
+    umount "$namespace" 2>/dev/null || true
+    rm -f "$namespace"
+  done
+  ip -oneline link show type vxlan | while IFS=': @' read -r _ device _; do
+    ip link delete "$device" || true
+  done
+}
+
 stopping=
 trap 'stopping=1; kill -TERM "$daemon"' TERM
 while :; do
@@ -28,4 +42,5 @@ while :; do
   if [ "$stopping" ] || ! rm "$dir/restart" 2>/dev/null; then
     exit
   fi
+  clear_networks
 done

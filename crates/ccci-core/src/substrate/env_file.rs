@@ -34,8 +34,8 @@ pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
         let line = format!("{key}={}", quote(value.lines().next().unwrap_or_default()));
         match lines.iter_mut().rfind(|old| assignment(old).is_some_and(|(name, _)| name == *key)) {
             Some(old) => {
-                let comment = comment(old).filter(|_| !line.ends_with('=')).unwrap_or_default();
-                *old = line + comment;
+                let comment = comment(old).filter(|_| !line.ends_with('='));
+                *old = comment.map_or_else(|| line.clone(), |comment| format!("{line} {comment}"));
             }
             None => lines.push(line),
         }
@@ -50,14 +50,14 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     (!line.starts_with('#')).then_some((name.trim(), value))
 }
 
-/// The comment behind the value that a line assigns, with the space before it.
+/// The comment behind the value that a line assigns.
 fn comment(line: &str) -> Option<&str> {
     let value = assignment(line)?.1;
     let behind = match quoted(value) {
         Some((_, behind)) => behind,
         None => &value[value.find(" #").unwrap_or(value.len())..],
     };
-    behind.trim_start().starts_with('#').then_some(behind)
+    Some(behind.trim()).filter(|behind| behind.starts_with('#'))
 }
 
 /// A value as it has to be written so that all of it is read back. The format has no escapes: what needs
@@ -150,6 +150,8 @@ mod tests {
         assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", "v2"), "SECRET_A_VERSION=v2 # length=20\n");
         assert_eq!(set("SECRET_A_VERSION=\"v 1\" # it's\n", "v2"), "SECRET_A_VERSION=v2 # it's\n");
         assert_eq!(set("SECRET_A_VERSION='#1'\n", "v2"), "SECRET_A_VERSION=v2\n");
+        assert_eq!(set("SECRET_A_VERSION='v1'#glued\n", "v2"), "SECRET_A_VERSION=v2 #glued\n");
+        assert_eq!(set("SECRET_A_VERSION='v1'\t# tab\n", "v2"), "SECRET_A_VERSION=v2 # tab\n");
         assert_eq!(set("SECRET_A_VERSION= # to do\n", "v2"), "SECRET_A_VERSION=v2 # to do\n");
         assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", ""), "SECRET_A_VERSION=\n");
         let twice = set(&set("SECRET_A_VERSION=v1 # one\n", "a #b"), "c");
