@@ -358,7 +358,7 @@ impl AppLock {
 
     /// Removes the file if it is still the path's, and gives the lock up.
     ///
-    /// With somebody in the queue (see [`queue`]) the file stays, emptied: they would all have to queue again on a
+    /// With somebody in the queue (see `lock/queue.rs`) the file stays, emptied: they would all have to queue again on a
     /// new one, in whatever order they woke up.
     ///
     /// # Errors
