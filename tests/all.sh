@@ -8,6 +8,8 @@ step() { printf '\n== %s (+%ds)\n' "$*" "$SECONDS"; }
 
 step "tools"
 tests/tools.sh
+# Now, and not beside the VM tests' own.
+[ -n "${CCCI_TEST_DOCKER-}" ] || tests/docker/install.sh
 export PATH=$PATH:$PWD/target/tools/bin
 tests/abra/get.sh target/tools
 if [ -x target/tools/abra ]; then
@@ -26,25 +28,32 @@ tests/nix.sh
 step "documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 
-step "the VM tests' scripts, in containers; they mostly wait, so the tests go on beside them"
-cargo build --quiet --workspace --bins
+# They mostly wait, so the tests go on beside them. A group of their own, which ends with this script.
 vm_log=$(mktemp)
-tests/vm.sh >"$vm_log" 2>&1 &
+setsid tests/vm.sh >"$vm_log" 2>&1 &
 vm=$!
-# It ends what it started.
-trap 'kill "$vm" 2>/dev/null && wait "$vm"; rm -f "$vm_log"' EXIT
+end_vm() {
+  # Collected already, its number may be another's.
+  if [ -n "$(jobs -pr)" ]; then
+    kill -TERM -- "-$vm" || true
+    wait "$vm" || true
+  fi
+  rm -f "$vm_log"
+}
+trap end_vm EXIT
 
-step "tests"
+step "tests, beside them the VM tests' scripts in containers"
+cargo build --quiet --workspace --bins
 cargo test --workspace
 
-step "protections: each is switched off once, and its test must fail"
-tests/mutations.sh
-
-step "what became of the VM tests"
+step "what became of the VM tests' scripts"
 result=0
 wait "$vm" || result=$?
 cat "$vm_log"
 [ "$result" -eq 0 ]
+
+step "protections: each is switched off once, and its test must fail"
+tests/mutations.sh
 
 step "try-out"
 tests/try.sh

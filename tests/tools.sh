@@ -7,8 +7,6 @@ cd "$(dirname "$0")/.."
 declare -A package=(
   [git]=git [shellcheck]=shellcheck [shfmt]=shfmt [yamllint]=yamllint [python3]=python3 [setsid]=util-linux [bash]=bash
 )
-# All that comes by apt comes now: later two would ask for it at once.
-[[ ${CCCI_TEST_DOCKER-} ]] || package+=([dockerd]=docker.io [iptables]=iptables [ip]=iproute2)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

@@ -21,9 +21,9 @@ ip link set lo up
 # (moby/libnetwork#1765). Docker's own fault, and the operators' remedy.
 clear_networks() {
   local namespace device
-  for namespace in "$dir"/exec/netns/1-*; do
+  for namespace in "$dir"/exec/netns/[0-9]*-*; do
     umount "$namespace" 2>/dev/null || true
-    rm -f "$namespace"
+    rm -f "$namespace" || true
   done
   ip -oneline link show type vxlan | while IFS=': @' read -r _ device _; do
     ip link delete "$device" || true

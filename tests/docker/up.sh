@@ -21,10 +21,7 @@ if [ "$(id -u)" != 0 ]; then
   echo "up.sh: a Docker daemon needs root; run as root, or set CCCI_TEST_DOCKER to a daemon's address" >&2
   exit 1
 fi
-if ! command -v dockerd >/dev/null || ! command -v iptables >/dev/null; then
-  apt-get update -q >&2
-  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends docker.io iptables iproute2 >&2
-fi
+"$here/install.sh"
 if [ -e "$dir/init.pid" ]; then
   echo "up.sh: $dir holds a daemon already; take it down with down.sh first" >&2
   exit 1

@@ -347,23 +347,29 @@ impl Keeper {
                 }
                 Wake::Time if until.passed() => {
                     part.signal(Signal::SIGKILL);
-                    self.see_killed(&mut part)?;
-                    return Ok(None);
+                    return Ok(self.see_killed(&mut part).filter(|end| matches!(end, Ended::Exited(_))));
                 }
                 Wake::Time | Wake::Fd => beat = self.beat_if_due(beat),
             }
         }
     }
 
-    /// Waits for the end of a part that was sent SIGKILL, which only one in the middle of a system call outlives.
-    fn see_killed(&mut self, part: &mut Child) -> anyhow::Result<()> {
-        if let Some(end) = handle_of(part.pid)? {
-            wait_ready(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], Some(KILLED))?;
+    /// The end of a part that was sent SIGKILL, which only one in the middle of a system call outlives. It may have
+    /// been done just before.
+    fn see_killed(&mut self, part: &mut Child) -> Option<Ended> {
+        let mut wait = || {
+            if let Some(end) = handle_of(part.pid)? {
+                wait_ready(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], Some(KILLED))?;
+            }
+            part.try_wait()
+        };
+        let ended = wait();
+        match &ended {
+            Ok(Some(_)) => {}
+            Ok(None) => self.console.say(&format!("!! process {} still runs after SIGKILL", part.pid)),
+            Err(error) => self.console.say(&format!("!! cannot tell whether process {} has ended: {error}", part.pid)),
         }
-        if part.try_wait()?.is_none() {
-            self.console.say(&format!("!! process {} still runs after SIGKILL", part.pid));
-        }
-        Ok(())
+        ended.ok().flatten()
     }
 
     /// What a signal means now: a cause to end the run for, or nothing.

@@ -97,33 +97,34 @@ fn close_on_exec(kept: &dyn Fn(RawFd) -> bool) -> io::Result<()> {
 fn change(key: &OsStr, value: Option<&OsStr>) {
     let shown = find(key);
     // SAFETY: the copy has one thread. What `find` found is its own, writable memory, which nothing points to
-    // any more once the variable was changed.
+    // any more once the variable was removed, however often it was there.
     unsafe {
-        match value {
-            Some(value) => std::env::set_var(key, value),
-            None => std::env::remove_var(key),
+        std::env::remove_var(key);
+        if let Some(value) = value {
+            std::env::set_var(key, value);
         }
-        if let Some((begin, length)) = shown.filter(|_| weaken::on(Protection::ForeignTag)) {
+        for (begin, length) in shown.into_iter().filter(|_| weaken::on(Protection::ForeignTag)) {
             begin.write_bytes(0, length);
         }
     }
 }
 
-/// Where a variable's entry is, and how long.
-fn find(key: &OsStr) -> Option<(*mut c_char, usize)> {
+/// Where a variable's entries are, and how long.
+fn find(key: &OsStr) -> Vec<(*mut c_char, usize)> {
     unsafe extern "C" {
         static environ: *mut *mut c_char;
     }
+    let mut found = Vec::new();
     // SAFETY: there is one thread, so that nobody changes the list or its strings, which end with a null and a NUL.
     unsafe {
         let mut next = environ;
         while !next.is_null() && !(*next).is_null() {
             let entry = CStr::from_ptr(*next).to_bytes();
             if entry.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")) {
-                return Some((*next, entry.len()));
+                found.push((*next, entry.len()));
             }
             next = next.add(1);
         }
     }
-    None
+    found
 }

@@ -1,8 +1,7 @@
 //! `/proc/locks`: who holds and who waits, in the kernel's own words (`proc_locks(5)`).
 //!
 //! A look is not for nothing: the kernel keeps every lock of the host from changing meanwhile, and for that waits until
-//! nobody is in the middle of a change, some 5 to 15 ms. So no run looks but one that
-//! has to wait.
+//! nobody is in the middle of a change, some 5 to 15 ms. So no run looks but one that has to wait.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// Something that a run takes besides its app's lock, or after it, and waits for.
+/// Something that a run waits for once it has its app's lock.
 pub trait Turn {
     /// What is held then, until it is dropped.
     type Taken;

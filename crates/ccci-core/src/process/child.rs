@@ -17,7 +17,9 @@ pub fn collect(pid: Pid) -> Option<Ended> {
 
 /// By its number, as there are signals without a name (`signal(7)`, real-time signals).
 fn wait_for(pid: Pid, options: WaitOptions) -> io::Result<Option<Ended>> {
-    match waitpid(rustix::process::Pid::from_raw(pid.as_raw()), options) {
+    // Without a number it would be any child.
+    let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) else { return Ok(None) };
+    match waitpid(Some(pid), options) {
         Ok(Some((_, status))) => {
             let exited = status.exit_status().map(Ended::Exited);
             Ok(exited.or_else(|| status.terminating_signal().map(Ended::Killed)))

@@ -31,10 +31,11 @@ pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
     let whole = text.strip_suffix('\n').unwrap_or(text);
     let mut lines: Vec<String> = whole.split('\n').map(str::to_owned).filter(|_| !text.is_empty()).collect();
     for (key, value) in vars {
-        let line = format!("{key}={}", quote(value.lines().next().unwrap_or_default()));
+        let value = value.lines().next().unwrap_or_default();
+        let line = format!("{key}={}", quote(value));
         match lines.iter_mut().rfind(|old| assignment(old).is_some_and(|(name, _)| name == *key)) {
             Some(old) => {
-                let comment = comment(old).filter(|_| !line.ends_with('='));
+                let comment = comment(old).filter(|_| !value.is_empty());
                 *old = comment.map_or_else(|| line.clone(), |comment| format!("{line} {comment}"));
             }
             None => lines.push(line),
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(set("SECRET_A_VERSION='#1'\n", "v2"), "SECRET_A_VERSION=v2\n");
         assert_eq!(set("SECRET_A_VERSION='v1'#glued\n", "v2"), "SECRET_A_VERSION=v2 #glued\n");
         assert_eq!(set("SECRET_A_VERSION='v1'\t# tab\n", "v2"), "SECRET_A_VERSION=v2 # tab\n");
+        assert_eq!(set("SECRET_A_VERSION=v1 # pad\n", "dg=="), "SECRET_A_VERSION=dg== # pad\n");
         assert_eq!(set("SECRET_A_VERSION= # to do\n", "v2"), "SECRET_A_VERSION=v2 # to do\n");
         assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", ""), "SECRET_A_VERSION=\n");
         let twice = set(&set("SECRET_A_VERSION=v1 # one\n", "a #b"), "c");

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use super::{Job, Keeper, Wake};
 use crate::event::{Event, millis, report};
 
-/// The kernel announces that a file was closed just before it drops the lock on it.
+/// So long after it was told of a change a [`Turn`] is asked.
 const SETTLES: Duration = Duration::from_millis(20);
 
 /// Why there was no run. Nothing is left behind.
@@ -186,7 +186,6 @@ impl Keeper {
                 said = true;
                 self.console.say(&format!("== {busy} — waiting =="));
                 report(&self.dir, Event::Step { name: format!("wait for the {what}") });
-                // Its changes are told from now on. What was just being given up then has been.
                 self.settle()?;
                 continue;
             }
@@ -217,7 +216,7 @@ impl Keeper {
         }
     }
 
-    /// Lets pass what the kernel takes from telling that something is given up to giving it up.
+    /// Waits until what was told of has happened, or ends with the run's cancel.
     fn settle(&mut self) -> Result<(), NotTaken> {
         let end = Deadline::after(SETTLES);
         loop {

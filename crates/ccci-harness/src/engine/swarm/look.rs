@@ -9,9 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::stack::chaos_version;
 use crate::engine::{EngineError, Observation, ServiceState, Update};
 
-/// Words of Swarm for "this host has no address left" (incidents `[9]`, `[vip]`).
-const NO_ADDRESS: [&str; 3] =
-    ["could not find an available IP", "ip addresses may be exhausted", "missing network attachments"];
+/// Words of Swarm for a network of the host that takes no more tasks: without an address left (incidents `[9]`,
+/// `[vip]`), or broken by a restart of Docker (moby/libnetwork#1765).
+const NO_NETWORK: [&str; 4] = [
+    "could not find an available IP",
+    "ip addresses may be exhausted",
+    "missing network attachments",
+    "error creating vxlan interface",
+];
 /// How many log lines of a failing service are shown.
 const LOG_LINES: u32 = 20;
 /// A task gets its addresses within milliseconds of its making, or when somebody gives one back.
@@ -126,7 +131,7 @@ fn state(docker: &Docker, service: &Service, tasks: &[&Task], alive: &BTreeSet<&
     let host = present
         .iter()
         .map(|task| &task.status.err)
-        .find(|error| NO_ADDRESS.iter().any(|words| error.contains(words)))
+        .find(|error| NO_NETWORK.iter().any(|words| error.contains(words)))
         .cloned();
     let failures = u32::try_from(failed.len()).unwrap_or(u32::MAX);
     // Only who fails for good has its log read: it is a call of its own.
@@ -218,24 +223,45 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_task_runs_when_its_container_does_whatever_swarm_says() {
-        let service: Service = serde_json::from_str(
+    fn service() -> Service {
+        serde_json::from_str(
             r#"{"ID":"s","Spec":{"Name":"x_app","TaskTemplate":{},"Mode":{"Replicated":{"Replicas":1}}}}"#,
         )
-        .unwrap();
-        let task: Task = serde_json::from_str(
-            r#"{"ID":"t","ServiceID":"s","CreatedAt":"2026-01-01T00:00:00Z","Spec":{},"DesiredState":"running",
-                "Status":{"State":"running","ContainerStatus":{"ContainerID":"c"}}}"#,
-        )
-        .unwrap();
-        // Nothing listens there: only a failure would ask.
-        let docker = Docker::new(Endpoint::Tcp("127.0.0.1:1".to_owned()));
+        .unwrap()
+    }
+
+    fn task(status: &str) -> Task {
+        serde_json::from_str(&format!(
+            r#"{{"ID":"t","ServiceID":"s","CreatedAt":"2026-01-01T00:00:00Z","Spec":{{}},"DesiredState":"running",
+                "Status":{status}}}"#
+        ))
+        .unwrap()
+    }
+
+    /// Nothing listens there: only a service that fails for good would be asked for its log.
+    fn nobody() -> Docker {
+        Docker::new(Endpoint::Tcp("127.0.0.1:1".to_owned()))
+    }
+
+    #[test]
+    fn a_task_runs_when_its_container_does_whatever_swarm_says() {
+        let task = task(r#"{"State":"running","ContainerStatus":{"ContainerID":"c"}}"#);
         let seen = |alive: &[&str]| {
             let alive = alive.iter().copied().collect();
-            state(&docker, &service, &[&task], &alive, Timestamp::UNIX_EPOCH).running
+            state(&nobody(), &service(), &[&task], &alive, Timestamp::UNIX_EPOCH).running
         };
         assert_eq!(seen(&["c"]), 1);
         assert_eq!(seen(&["other"]), 0);
+    }
+
+    #[test]
+    fn a_network_that_takes_no_task_is_the_hosts_affair() {
+        let told = |error: &str| {
+            let task = task(&format!(r#"{{"State":"rejected","Err":"{error}"}}"#));
+            state(&nobody(), &service(), &[&task], &BTreeSet::new(), Timestamp::UNIX_EPOCH).host.is_some()
+        };
+        assert!(told("could not find an available IP while allocating VIP"));
+        assert!(told("network sandbox join failed: error creating vxlan interface: file exists"));
+        assert!(!told("No such image: x:1"));
     }
 }
