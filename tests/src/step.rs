@@ -130,9 +130,9 @@ impl<'host> Launch<'host> {
         let script = format!("{told}{}\necho '== the step goes on ==' >&2\n", self.script.replace("@@", &line));
         fs::write(workspace.join("step.sh"), script).unwrap();
 
-        // The shell dies with the test, and cc-ci-run takes its app down then. Under nohup the suites hear no SIGHUP,
-        // which a step does.
-        let before = ["setpriv", "--pdeathsig", "KILL", "--", "env", "--default-signal=HUP"];
+        // The shell dies with the test, and cc-ci-run takes its app down then. Suites under nohup or in the background
+        // ignore signals that a step hears.
+        let before = ["setpriv", "--pdeathsig", "KILL", "--", "env", "--default-signal=HUP,INT,QUIT"];
         let mut words = before.map(str::to_owned).to_vec();
         words.extend(self.under.clone());
         words.extend([self.shell.clone(), "-e".to_owned(), workspace.join("step.sh").display().to_string()]);
