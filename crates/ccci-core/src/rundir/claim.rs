@@ -50,12 +50,6 @@ impl LiveRun {
         &self.plan.run_id
     }
 
-    /// Its directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// Whether it ever had its lock. On a full disk this may not be on record; then it says no.
     #[must_use]
     pub fn had_its_lock(&self) -> bool {
