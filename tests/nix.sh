@@ -4,25 +4,21 @@
 # is `nix flake check`.
 #
 # Where there is no Nix, one comes by a tool from beside the repository; where that cannot be had, it says what
-# it skips and why, and that is no failure.
+# it skips and why (tests/skip.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=../shared/tools
 own=$PWD/target/tools/nix
 
 skip() {
-  echo "== SKIPPED: the Nix files as Nix reads them: $* ==" >&2
-  exit 0
+  exec tests/skip.sh nix "$*"
 }
 
 if ! command -v nix >/dev/null; then
   if [[ ! -x $own/bin/nix ]]; then
     [[ -e $tools/get-nix.sh ]] || skip "there is neither Nix nor ../shared/tools with get-nix.sh"
     if ! command -v patchelf >/dev/null; then
-      [[ $(id -u) == 0 ]] || skip "please install patchelf"
-      command -v apt-get >/dev/null || skip "please install patchelf"
-      apt-get update -qq || true
-      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq patchelf >/dev/null || skip "patchelf cannot be had"
+      tests/apt.sh patchelf || skip "patchelf cannot be had"
     fi
     mkdir -p "$own"
     said=$(bash "$tools/get-nix.sh" "$own" 2>&1) || skip "Nix cannot be had: ${said##*$'\n'}"

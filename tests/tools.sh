@@ -26,13 +26,11 @@ if ((${#missing[@]})) || [[ $pytest ]]; then
     echo "please install: ${missing[*]} ${pytest:+pytest for python3}" >&2
     exit 1
   fi
-  export DEBIAN_FRONTEND=noninteractive
   if ((${#missing[@]})); then
-    apt-get update -qq
-    apt-get install -y -qq "${missing[@]}" >/dev/null
+    tests/apt.sh "${missing[@]}"
   fi
   if ! python3 -m pytest --version >/dev/null 2>&1; then
-    apt-get install -y -qq python3-pytest >/dev/null || true
+    tests/apt.sh python3-pytest || true
     python3 -m pytest --version >/dev/null 2>&1 || python3 -m pip install --quiet pytest
   fi
 fi

@@ -8,7 +8,7 @@
 # emulation, for a loss of power that is one; minutes for each script.
 #
 # The guest and the driver of the scripts are tools from beside the repository. Where those, root or a
-# container cannot be had, it says what it skips and why, and that is no failure.
+# container cannot be had, it says what it skips and why (tests/skip.sh).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/../shared/tools
@@ -17,8 +17,7 @@ work=$target/vm
 declare -A package_of=([mmdebstrap]=mmdebstrap [mke2fs]=e2fsprogs)
 
 skip() {
-  echo "== SKIPPED: the VM tests (nix/tests): $* ==" >&2
-  exit 0
+  exec "$root/tests/skip.sh" vm "$*"
 }
 
 backend=nspawn
@@ -62,9 +61,7 @@ for command in "${!package_of[@]}"; do
   command -v "$command" >/dev/null || missing+=("${package_of[$command]}")
 done
 if ((${#missing[@]})); then
-  command -v apt-get >/dev/null || skip "please install ${missing[*]}"
-  apt-get update -qq || true
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null || skip "${missing[*]} cannot be had"
+  "$root/tests/apt.sh" "${missing[@]}" || skip "${missing[*]} cannot be had"
 fi
 unshare --mount --net --pid --fork true 2>/dev/null || skip "namespaces cannot be made here"
 

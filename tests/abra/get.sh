@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the real abra into DIR by the Go client, at the version that docs/abra.md speaks of. Where it
-# cannot be had, says so loudly and ends well: the tests then run on the stand-in.
+# cannot be had, says so (tests/skip.sh): the tests then run on the stand-in.
 #
 #   tests/abra/get.sh DIR
 set -euo pipefail
@@ -10,7 +10,8 @@ version=0.13.0-beta
 dir=$(mkdir -p "${1:?usage: get.sh DIR}" && readlink -f "$1")
 
 loud() {
-  printf '\n== NOT TESTED ON THE REAL ABRA: %s\n== the tests of the abra engine run on the stand-in tests/abra/abra, which is not abra\n\n' "$*"
+  "$(dirname "$(readlink -f "$0")")/../skip.sh" abra \
+    "$* (the tests of the abra engine run on the stand-in tests/abra/abra, which is not abra)"
 }
 
 if [[ -x $dir/abra ]]; then

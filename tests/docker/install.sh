@@ -11,5 +11,4 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "please install docker.io, iptables and iproute2, or set CCCI_TEST_DOCKER to a daemon's address" >&2
   exit 1
 fi
-apt-get update -q >&2
-DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends docker.io iptables iproute2 >&2
+exec "$(dirname "$(readlink -f "$0")")/../apt.sh" docker.io iptables iproute2 >&2
