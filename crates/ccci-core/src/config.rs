@@ -5,6 +5,7 @@
 
 pub mod duration;
 pub mod forge;
+pub mod policy;
 pub mod strict;
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::BaseDomain;
 use forge::{Bridge, Forge};
+use policy::PolicySettings;
 use strict::StrictError;
 
 /// The settings file of a host.
@@ -139,6 +141,8 @@ pub struct Settings {
     /// The SHA-256 of each test that may come with a recipe and be run. Default: none, as they are the
     /// code of whoever opens a pull request.
     pub approved_tests: Vec<String>,
+    /// What a recipe may ask of the host.
+    pub policy: PolicySettings,
     /// How long run directories are kept.
     pub retention: Retention,
     /// What is kept of recipes' data for quick runs.
@@ -168,6 +172,7 @@ impl Default for Settings {
             on_conflict: OnConflict::Wait,
             ingress: None,
             approved_tests: Vec::new(),
+            policy: PolicySettings::default(),
             retention: Retention::default(),
             snapshots: Snapshots::default(),
             forge: None,

@@ -4,7 +4,7 @@
 //! ([`name`]), where things are ([`config`]), who owns an app ([`lock`]), how long a holder lives
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
 //! ([`rundir`]), what is kept of a recipe's data ([`snapshot`]), what would not go ([`memory`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what
-//! exists of an app
+//! a recipe may ask of the host ([`policy`]), what exists of an app
 //! ([`substrate`]), how it is taken away ([`teardown`]) and how an error reads ([`reason`]).
 //!
 //! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, `abra → process`, and
@@ -17,6 +17,7 @@ pub mod lifetime;
 pub mod lock;
 pub mod memory;
 pub mod name;
+pub mod policy;
 pub mod process;
 pub mod reason;
 pub mod redact;

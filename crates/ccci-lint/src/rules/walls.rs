@@ -5,12 +5,13 @@ use xshell::Shell;
 
 /// The modules of core from the bottom up: each may name those before it. `name` names nothing but the switch
 /// of a test build.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "weaken",
     "name",
     "reason",
     "redact",
     "config",
+    "policy",
     "lifetime",
     "lock",
     "process",
