@@ -3,6 +3,8 @@
 #
 #   tests/docker/down.sh DIR
 set -euo pipefail
+# shellcheck source=tests/docker/group.sh
+. "$(dirname "$(readlink -f "$0")")/group.sh"
 
 dir=$(readlink -f "${1:?usage: down.sh DIR}")
 [ -d "$dir" ] || exit 0
@@ -29,7 +31,8 @@ if [ -e "$dir/init.pid" ]; then
   fi
 fi
 # Empty control groups are all that the kernel keeps of the containers.
-for group in /sys/fs/cgroup/ccci-test-"$(basename "$dir")" /sys/fs/cgroup/*/ccci-test-"$(basename "$dir")"; do
+name=$(group_of "$dir")
+for group in /sys/fs/cgroup/"$name" /sys/fs/cgroup/*/"$name"; do
   if [ -d "$group" ]; then
     find "$group" -depth -type d -exec rmdir {} + || true
   fi

@@ -2,6 +2,8 @@
 # The first process of the namespaces that up.sh makes: says who it is, starts dockerd, collects orphans.
 # DIR/init.pid has its pid and start time, both as the machine sees them: down.sh ends it by them.
 set -euo pipefail
+# shellcheck source=tests/docker/group.sh
+. "$(dirname "$(readlink -f "$0")")/group.sh"
 
 dir=$1
 # /proc is still the machine's here, so this is our pid as the machine sees it.
@@ -34,7 +36,7 @@ stopping=
 trap 'stopping=1; kill -TERM "$daemon"' TERM
 while :; do
   dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/docker.pid" \
-    --host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/ccci-test-$(basename "$dir")" &
+    --host "unix://$dir/docker.sock" --bip 172.31.77.1/24 --cgroup-parent "/$(group_of "$dir")" &
   daemon=$!
   # A signal ends `wait` early; the second one waits for the daemon's own end.
   wait "$daemon" || wait "$daemon" || true
