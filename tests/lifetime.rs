@@ -1,6 +1,7 @@
 //! Lifetimes: who dies when, and that the app never outlives its run.
 
 use ccci_tests::host::{self, Host};
+use ccci_tests::limits::NoRoom;
 use ccci_tests::moment::{self, Moment, slow_to_stop};
 use ccci_tests::process::{self, wait_gone};
 use nix::sys::signal::Signal;
@@ -235,14 +236,122 @@ fn a_cancel_during_an_alarm_changes_nothing() {
     second_signal(Signal::SIGALRM, Signal::SIGTERM, 142);
 }
 
+/// What ends a process by default, and is no cancel.
+const DEADLY: [Signal; 10] = [
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGPIPE,
+    Signal::SIGSTKFLT,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+];
+
+#[test]
+fn a_signal_that_ends_others_by_default_ends_no_guardian() {
+    let host = Host::new();
+    let (work, stop) = (host.gate("work"), host.gate("stop"));
+    let _folder = slow_to_stop(host.folder("hello"), &stop).script("test_install.sh", &work.pass());
+    let step = host.run().args(["--stages", "install"]).start();
+    work.reached();
+    let hit = |parts: [i32; 2]| {
+        for signal in DEADLY {
+            parts.iter().for_each(|part| process::signal(*part, signal));
+        }
+    };
+    hit([step.keeper(), step.part("worker")]);
+    work.open();
+    stop.reached();
+    hit([step.keeper(), step.part("reaper")]);
+    stop.open();
+    step.end().expect_clean(0);
+}
+
+#[test]
+fn orphans_are_collected_at_once_and_no_end_of_a_child_is_lost() {
+    let host = Host::new();
+    let gate = host.gate("orphans");
+    let orphans = "i=0; while [ $i -lt 300 ]; do ( true & ); i=$((i+1)); done";
+    let step = host.guard("db", &[], &format!("{orphans}; {}; exit 7", gate.pass())).start();
+    gate.reached();
+    let parts = [step.keeper(), step.part("worker")];
+    host::until("no zombie is left below the guardians", || {
+        parts.iter().all(|part| process::zombies_below(*part) == 0).then_some(())
+    });
+    gate.open();
+    step.end().expect_clean(7);
+}
+
+#[test]
+fn what_is_stopped_goes_on_to_hear_that_it_is_to_end() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let (pid, heard) = (host.path("pid"), host.path("heard"));
+    let patient = format!(
+        "trap 'echo >{}; exit' TERM; echo $$ >{}; while :; do wait; read -r x; done",
+        heard.display(),
+        pid.display()
+    );
+    host.program("patient", &format!("mkfifo '{0}'; exec <>'{0}'\n{patient}", host.path("never").display()));
+    let _folder =
+        host.folder("hello").script("test_install.sh", &format!("setsid patient >/dev/null 2>&1 &\n{}", gate.pass()));
+    let step = host.run().start();
+    gate.reached();
+    let patient: i32 = host::until("it waits", || std::fs::read_to_string(&pid).ok()?.trim().parse().ok());
+    let worker = step.part("worker");
+    for pid in [patient, worker] {
+        process::signal(pid, Signal::SIGSTOP);
+    }
+    step.signal_keeper(Signal::SIGTERM);
+    let ended = step.end().expect_clean(143);
+    assert!(heard.exists(), "it was not told: {}", ended.log());
+    assert!(!ended.log().contains("does not answer SIGTERM"), "{}", ended.log());
+}
+
+#[test]
+fn a_reaper_that_cannot_be_started_is_tried_again() {
+    let host = Host::new();
+    let held = Moment::Install.prepare(&host);
+    let step = held.start(&host);
+    let worker = step.part("worker");
+    let room = NoRoom::around(step.keeper());
+    process::signal(worker, Signal::SIGKILL);
+    step.says("no reaper can be started");
+    host::until("the run's own processes are ended", || step.log().contains("trying again").then_some(()));
+    room.lift();
+    let results = step.end().expect_clean(69).results();
+    assert_eq!(results["flags"]["clean_teardown"], true, "{results:#}");
+}
+
+#[test]
+fn where_no_reaper_can_ever_be_started_the_supervisor_takes_the_app_down() {
+    let host = Host::new();
+    host.settings("teardown_budget = \"2s\"\n");
+    let held = Moment::Install.prepare(&host);
+    let step = held.start(&host);
+    let worker = step.part("worker");
+    let _room = NoRoom::around(step.keeper());
+    process::signal(worker, Signal::SIGKILL);
+    let ended = step.end().expect_clean(69);
+    assert!(ended.log().contains("the supervisor does its work itself"), "{}", ended.log());
+    assert_eq!(ended.results()["flags"]["clean_teardown"], true);
+}
+
 #[test]
 fn a_worker_that_is_deaf_to_term_is_killed_and_reaped() {
     let host = Host::new();
     host.settings("grace = \"200ms\"\n");
     let held = Moment::Install.prepare(&host);
     let step = held.start(&host);
-    process::signal(step.part("worker"), Signal::SIGSTOP);
+    // Traced and held, it hears nothing but SIGKILL.
+    let worker = nix::unistd::Pid::from_raw(step.part("worker"));
+    nix::sys::ptrace::attach(worker).unwrap();
     step.signal_keeper(Signal::SIGTERM);
+    // Its parent can collect it only when its tracer has.
+    while !matches!(nix::sys::wait::waitpid(worker, None), Ok(nix::sys::wait::WaitStatus::Signaled(..))) {}
     let ended = step.end().expect_clean(143);
     assert!(ended.log().contains("the worker does not answer SIGTERM — killing it"), "{}", ended.log());
 }
@@ -336,7 +445,7 @@ fn a_descendant_that_shed_its_environment_ends_with_the_run() {
     let pid_file = host.path("pid");
     // As `sudo` and `su -` begin, and what a mark in the environment is not enough for.
     let away = format!(
-        "env -i \"$(command -v setsid)\" /bin/sh -c 'trap \"\" TERM; echo $$ >{}; exec sleep 1000' >/dev/null 2>&1 &",
+        "env -i \"$(command -v setsid)\" /bin/sh -c 'printf ccci-worker >/proc/self/comm; trap \"\" TERM; echo $$ >{}; exec sleep 1000' >/dev/null 2>&1 &",
         pid_file.display()
     );
     let gate = host.gate("away");
@@ -466,6 +575,7 @@ fn a_test_inherits_neither_the_lock_nor_a_blocked_or_ignored_signal() {
         u64::from_str_radix(line.trim(), 16).unwrap()
     };
     assert_eq!(set("SigBlk:"), 0, "a blocked mask is inherited: {seen}");
-    let (pipe, term) = (1 << (13 - 1), 1 << (15 - 1));
-    assert_eq!(set("SigIgn:") & (pipe | term), 0, "{seen}");
+    let ignored =
+        DEADLY.map(|signal| 1 << (signal as i32 - 1)).into_iter().fold(1 << (40 - 1), |all, one: u64| all | one);
+    assert_eq!(set("SigIgn:") & (ignored | 1 << (Signal::SIGTERM as i32 - 1)), 0, "{seen}");
 }

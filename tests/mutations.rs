@@ -26,6 +26,12 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::HolderVerify => ("concurrency", "a_holder_whose_file_was_taken_over_touches_nothing_more"),
         Protection::Cloexec => ("concurrency", "a_dead_holders_lock_is_free_at_once_though_its_services_live"),
         Protection::ParentDeathSignal => ("lifetime", "a_cancel_leaves_nothing::Install"),
+        Protection::SignalShield => ("lifetime", "a_signal_that_ends_others_by_default_ends_no_guardian"),
+        Protection::CollectOrphans => ("lifetime", "orphans_are_collected_at_once_and_no_end_of_a_child_is_lost"),
+        Protection::Continue => ("lifetime", "what_is_stopped_goes_on_to_hear_that_it_is_to_end"),
+        Protection::ReaperStart => {
+            ("lifetime", "where_no_reaper_can_ever_be_started_the_supervisor_takes_the_app_down")
+        }
         Protection::WorkerDeathSignal => ("lifetime", "the_keepers_sigkill_leaves_nothing::Install"),
         Protection::BecomeReaper => ("lifetime", "the_keepers_sigkill_leaves_nothing::Custom"),
         Protection::OwnClaim => ("guard", "a_stopped_worker_does_not_keep_its_dead_keepers_claim"),

@@ -18,6 +18,7 @@ pub mod forge;
 pub mod gate;
 pub mod host;
 pub mod kept;
+pub mod limits;
 pub mod moment;
 pub mod process;
 pub mod schema;

@@ -100,6 +100,19 @@ pub fn of_host(tag: &str) -> Vec<Process> {
     pids.into_iter().filter_map(Process::of).filter(|process| process.carries(HOST_VAR, tag)).collect()
 }
 
+/// How many children of a process have ended and were not collected.
+#[must_use]
+pub fn zombies_below(parent: i32) -> usize {
+    let stats = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let is_one = |stat: &String| {
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+        fields.next() == Some("Z") && fields.next().and_then(|pid| pid.parse().ok()) == Some(parent)
+    };
+    stats.filter(is_one).count()
+}
+
 /// Sends a signal to one process that a test started. One that is gone already is none.
 pub fn signal(pid: i32, signal: Signal) {
     if let Err(error) = kill(Pid::from_raw(pid), signal) {

@@ -11,6 +11,7 @@ pub mod exec;
 pub mod fork;
 pub mod launch;
 pub mod parent;
+pub mod shield;
 pub mod signals;
 
 pub use cause::Cause;

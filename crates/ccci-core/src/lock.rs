@@ -300,6 +300,15 @@ impl AppLock {
         self.file.as_raw_fd()
     }
 
+    /// Another share of it, for a part of the run in this same process.
+    ///
+    /// # Errors
+    /// When there is no fd left.
+    pub fn share(&self) -> Result<Self, LockError> {
+        let file = self.file.try_clone().map_err(|source| self.at.os("share", source))?;
+        Ok(Self { at: self.at.clone(), file })
+    }
+
     /// Takes over the share that was handed down as `fd`.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 mod child;
 mod handle;
 mod job;
+pub mod orphans;
 mod part;
 pub mod procfs;
 pub mod tagged;

@@ -31,6 +31,14 @@ protections! {
     Cloexec,
     /// The keeper asks for SIGTERM when the CI step's shell dies.
     ParentDeathSignal,
+    /// A signal that ends or stops a process by default does neither to a guardian.
+    SignalShield,
+    /// Orphans that the run's parts adopted are collected.
+    CollectOrphans,
+    /// A process that was stopped goes on to hear its SIGTERM.
+    Continue,
+    /// A reaper that cannot be started is tried again, and in the end the supervisor does its work.
+    ReaperStart,
     /// The worker asks for SIGTERM when the keeper dies.
     WorkerDeathSignal,
     /// The worker's last act, and its answer to SIGTERM, is to become the reaper.

@@ -16,6 +16,7 @@ use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::parent::{self, ParentError};
 use ccci_core::lifetime::signals::Signals;
 use ccci_core::lock::LockError;
+use ccci_core::process::orphans;
 use ccci_core::reason;
 use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::substrate::SubstrateError;
@@ -123,6 +124,7 @@ fn begin(request: impl FnOnce(&Path) -> anyhow::Result<Request>) -> anyhow::Resu
     let signals = Signals::listen().context("cannot listen for signals")?;
     let cwd = request::caller_dir()?;
     let parent = parent::arm()?;
+    orphans::adopt().context("cannot adopt orphans")?;
     spare_the_keeper();
     let request =
         request(&cwd).map_err(|error| if exit_code(&error) == exit::RED { error.context(Usage) } else { error })?;

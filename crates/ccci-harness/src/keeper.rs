@@ -10,6 +10,7 @@
 //! reaper, so there is no moment in which only the keeper knows of the app.
 
 mod ear;
+mod reaping;
 mod robbed;
 mod taking;
 
@@ -27,12 +28,11 @@ use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
 use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::procfs::{Process, boot_id};
-use ccci_core::process::{Change, Child, Ended, fork_part, handle_of, spawn_part, tagged, wait_ready};
+use ccci_core::process::{Change, Child, fork_part, tagged};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::Receipt;
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
-use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 
 use crate::command;
@@ -40,18 +40,10 @@ use crate::console::{Console, count};
 use crate::event::{Event, report};
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
-use crate::reaper::{self, Mode};
+use crate::reaper::Mode;
 use crate::worker;
 pub(crate) use ear::{Ear, Wake};
 pub(crate) use taking::NotTaken;
-
-/// How often a reaper that died is followed by another.
-const REAPER_TRIES: u32 = 3;
-/// What the reaper gets beyond its own budget to write its receipt.
-const REAPER_SLACK: Duration = Duration::from_secs(15);
-
-/// How long a part that was sent SIGKILL may take to end.
-const KILLED: Duration = Duration::from_secs(10);
 
 /// How a run under the lock ended, as far as the keeper knows.
 #[derive(Debug, Default)]
@@ -62,7 +54,7 @@ pub(crate) struct Facts {
     pub(crate) worker_died: Option<String>,
     /// What the host could not do.
     pub(crate) host: Option<String>,
-    /// Every reaper died, or none could be started.
+    /// Every reaper died.
     pub(crate) no_reaper: bool,
 }
 
@@ -189,7 +181,14 @@ impl Keeper {
         let deadline = Deadline::after(self.plan.deadline.saturating_sub(waited));
         // Closed on exec: its end tells that the worker has become the reaper, or is dead.
         let (alive, alive_end) = std::io::pipe().context("cannot make a pipe")?;
-        let worker = self.start_worker(lock, &alive_end)?;
+        let worker = match self.start_worker(lock, &alive_end) {
+            Ok(worker) => worker,
+            // Nothing has begun, so that nothing is to be taken down.
+            Err(error) => {
+                self.facts.host = Some(format!("{error:#}"));
+                return Ok(());
+            }
+        };
         drop(alive_end);
         let mut grace: Option<Deadline> = None;
         let mut beat = Deadline::after(self.console.pace());
@@ -247,6 +246,10 @@ impl Keeper {
         self.facts.cause = Some(cause);
         self.phase = Phase::TearingDown;
         worker.signal(Signal::SIGTERM);
+        // What is stopped hears it only when it goes on.
+        if weaken::on(Protection::Continue) {
+            worker.signal(Signal::SIGCONT);
+        }
     }
 
     fn start_worker(&self, lock: &AppLock, alive: &std::io::PipeWriter) -> anyhow::Result<Child> {
@@ -266,110 +269,6 @@ impl Keeper {
         // A copy: the thread that waited for the lock has ended, so that nothing is lost with an exec but time.
         let dir = RunDir::open(self.dir.path().to_owned());
         Ok(fork_part("worker", &env, birth, || command::code(worker::main(&self.plan, &dir, lock, alive)))?)
-    }
-
-    /// Waits for the reaper that the worker became; a worker or reaper that died is followed by a new
-    /// reaper, within the one budget. One that used it up hangs, and so would the next.
-    fn see_reaper_through(&mut self, lock: &AppLock, part: Child) -> anyhow::Result<()> {
-        let until = self.teardown_end();
-        match self.wait_for(part, until)? {
-            Some(Ended::Exited(reaper::CLEAN | reaper::RESIDUE)) => return Ok(()),
-            Some(other) => {
-                self.facts.worker_died = Some(other.to_string());
-                self.console.say(&format!("== worker or reaper died ({other}) — starting a reaper =="));
-                self.reap(lock, Mode::Teardown, until)?;
-            }
-            None => self.give_up_reaping(),
-        }
-        Ok(())
-    }
-
-    /// When a teardown that begins now has to be over.
-    fn teardown_end(&self) -> Deadline {
-        let budget =
-            if weaken::on(Protection::ReaperBudget) { self.plan.settings.teardown_budget } else { Duration::MAX / 2 };
-        Deadline::after(budget + REAPER_SLACK)
-    }
-
-    fn give_up_reaping(&mut self) {
-        self.console.say("== the reaper exceeded its budget: what is left is the janitor's ==");
-        // What the reaper was waiting for must not go on when the lock is free.
-        if let Err(error) = tagged::end_all(&self.plan.tag(), Duration::ZERO) {
-            self.console.say(&format!("!! {error}"));
-        }
-        self.facts.no_reaper = true;
-    }
-
-    /// A reaper of our own, tried again while it dies. True when it left nothing.
-    fn reap(&mut self, lock: &AppLock, mode: Mode, until: Deadline) -> anyhow::Result<bool> {
-        let tries = if weaken::on(Protection::ReaperRetry) { REAPER_TRIES } else { 1 };
-        for _ in 0..tries {
-            let within = until.left().saturating_sub(REAPER_SLACK);
-            let args: Vec<OsString> =
-                reaper::args(&self.dir, lock.raw_fd(), &mode, Some(within)).into_iter().map(OsString::from).collect();
-            // No death signal: a reaper whose keeper is gone simply finishes.
-            let birth = Birth { block_cancel: true, keep_fd: Some(lock.raw_fd()), ..Birth::default() };
-            let part = spawn_part(&args, self.part_env(), birth)?;
-            match self.wait_for(part, until)? {
-                Some(Ended::Exited(reaper::CLEAN)) => return Ok(true),
-                Some(Ended::Exited(reaper::RESIDUE)) => return Ok(false),
-                Some(other) => self.console.say(&format!("== reaper died ({other}) ==")),
-                None => {
-                    self.give_up_reaping();
-                    return Ok(false);
-                }
-            }
-        }
-        self.facts.no_reaper = true;
-        Ok(false)
-    }
-
-    /// Waits for a part to end; one that is still there at `until` is killed (`None`).
-    fn wait_for(&mut self, mut part: Child, until: Deadline) -> anyhow::Result<Option<Ended>> {
-        let mut beat = Deadline::after(self.console.pace());
-        loop {
-            if let Some(ended) = part.try_wait()? {
-                return Ok(Some(ended));
-            }
-            match self.ear.wait(&[], Some(until.min(beat)))? {
-                Wake::Signal(received) => {
-                    // During a preclean there is no worker yet: the cause keeps it from starting.
-                    if let Some(cause) = self.hear(received) {
-                        report(&self.dir, Event::Cancelled { cause: cause.clone() });
-                        self.console.say(&format!("== cancelled: {cause} — finishing the clean-up =="));
-                        self.facts.cause = Some(cause);
-                        if !weaken::on(Protection::SecondSignal) {
-                            part.signal(Signal::SIGKILL);
-                            self.facts.no_reaper = true;
-                            return Ok(Some(Ended::Exited(reaper::RESIDUE)));
-                        }
-                    }
-                }
-                Wake::Time if until.passed() => {
-                    part.signal(Signal::SIGKILL);
-                    return Ok(self.see_killed(&mut part).filter(|end| matches!(end, Ended::Exited(_))));
-                }
-                Wake::Time | Wake::Fd => beat = self.beat_if_due(beat),
-            }
-        }
-    }
-
-    /// The end of a part that was sent SIGKILL, which only one in the middle of a system call outlives. It may have
-    /// been done just before.
-    fn see_killed(&mut self, part: &mut Child) -> Option<Ended> {
-        let mut wait = || {
-            if let Some(end) = handle_of(part.pid)? {
-                wait_ready(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], Some(KILLED))?;
-            }
-            part.try_wait()
-        };
-        let ended = wait();
-        match &ended {
-            Ok(Some(_)) => {}
-            Ok(None) => self.console.say(&format!("!! process {} still runs after SIGKILL", part.pid)),
-            Err(error) => self.console.say(&format!("!! cannot tell whether process {} has ended: {error}", part.pid)),
-        }
-        ended.ok().flatten()
     }
 
     /// What a signal means now: a cause to end the run for, or nothing.

@@ -1,7 +1,7 @@
 //! The reaper: takes the app down under the lock, and writes the receipt.
 //!
 //! It starts in one of three ways: the worker became it, the keeper started it because the worker died,
-//! or the keeper sent it ahead to clear what an earlier run left. The four cancelling signals are blocked
+//! or the keeper sent it ahead to clear what an earlier run left. The cancelling signals are blocked
 //! from its first instruction on, so that nothing but its budget ends it. When the keeper is gone it also
 //! does what the keeper would have done last: results, unlink, unlock.
 
@@ -15,8 +15,10 @@ use anyhow::Context;
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::adopt_fd;
+use ccci_core::lifetime::shield;
 use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
+use ccci_core::process::orphans;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::{Receipt, Removed, Residue, Teardown, take_down};
@@ -77,6 +79,8 @@ pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Durati
 /// # Errors
 /// Before the teardown could begin; the keeper then starts another.
 pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Duration>) -> anyhow::Result<u8> {
+    shield::raise().context("cannot ignore signals")?;
+    orphans::adopt().context("cannot adopt orphans")?;
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     let plan = Plan::read(dir)?;
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
@@ -118,7 +122,9 @@ pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode, until:
     if let Err(error) = written {
         console.say(&format!("!! there is no receipt: {error}"));
     }
-    if parent_gone(Pid::from_raw(plan.keeper)) {
+    // The supervisor itself, where no reaper could be started, has nobody to go on for.
+    let supervisor = i32::try_from(std::process::id()).is_ok_and(|own| own == plan.keeper);
+    if !supervisor && parent_gone(Pid::from_raw(plan.keeper)) {
         orphaned(plan, dir, lock, receipt.is_clean(), &mut console)?;
     } else if let Some(regained) = lock.filter(|lock| lock.raw_fd() != handed_down) {
         // The keeper's share is of the file that somebody removed: this one is ours alone to give up.

@@ -22,7 +22,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::{adopt_fd, succeed, succeed_on_signal};
 use ccci_core::lifetime::signals;
 use ccci_core::lock::AppLock;
-use ccci_core::process::tagged;
+use ccci_core::process::{orphans, tagged};
 use ccci_core::rundir::RunDir;
 use ccci_core::weaken::{self, Protection};
 
@@ -40,6 +40,8 @@ use dependencies::Dependencies;
 /// Before the work could begin, or the teardown.
 pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8> {
     reaper::name_process("ccci-worker");
+    // What loses its parent stays below the part that started it.
+    orphans::adopt().context("cannot adopt orphans")?;
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     // Closed where this becomes the reaper, and by the exec that makes it one: that is how the keeper knows.
     let alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;

@@ -30,7 +30,7 @@ pub mod exit {
 pub enum Cause {
     /// A signal sent by a process (`si_pid`; 0 is the kernel or another pid namespace).
     Operator {
-        /// `SIGTERM`, `SIGINT` or `SIGHUP`.
+        /// `SIGTERM`, `SIGINT`, `SIGQUIT` or `SIGHUP`.
         signal: String,
         /// The sender's pid.
         pid: u32,
@@ -64,6 +64,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Operator { signal, pid: 0 } => match signal.as_str() {
                 "SIGINT" => f.write_str("SIGINT (Ctrl-C)"),
+                "SIGQUIT" => f.write_str("SIGQUIT (Ctrl-\\)"),
                 "SIGHUP" => f.write_str("SIGHUP (the terminal is gone)"),
                 _ => f.write_str(signal),
             },

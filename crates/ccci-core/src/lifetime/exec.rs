@@ -133,10 +133,10 @@ struct Successor {
 
 static SUCCESSOR: AtomicPtr<Successor> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Arranges that this process, at SIGTERM, SIGINT, SIGHUP or SIGALRM, and at [`succeed`], replaces
+/// Arranges that this process, at any of [`signals::CANCEL`], and at [`succeed`], replaces
 /// itself by this same program called with `args` and `env`, keeping `keep_fd` (the lock's) open.
 ///
-/// The four signals stay blocked across the exec, so the successor is never killed by a second one.
+/// These signals stay blocked across the exec, so the successor is never killed by a second one.
 /// Children survive the exec; the successor begins by ending them. Call it once, before the first child.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::exec::{Birth, check, prepare};
+use super::shield;
 
 /// What the child needs is a few frames, and the kernel's one for a signal.
 const STACK: usize = 64 * 1024;
@@ -201,8 +202,10 @@ impl Start<'_> {
             if let Some(dir) = &program.dir {
                 check(libc::chdir(dir.as_ptr()))?;
             }
-            // Which Rust's own start had set to be ignored.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        }
+        // A part of the run goes on ignoring what we ignore, from its first instruction on.
+        if !program.birth.block_cancel {
+            shield::lower()?;
         }
         prepare(&program.birth, self.parent, self.score.as_deref())
     }

@@ -14,7 +14,7 @@ use super::Cause;
 use crate::weaken::{self, Protection};
 
 /// What cancels a run.
-pub const CANCEL: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGALRM];
+pub const CANCEL: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGALRM];
 
 /// The signals of [`CANCEL`] as a set.
 #[must_use]
@@ -48,6 +48,7 @@ impl Signals {
         for signal in [Signal::SIGTERM, Signal::SIGALRM, Signal::SIGCHLD] {
             super::exec::reset_to_default(signal)?;
         }
+        super::shield::raise()?;
         // An alarm of the caller's lasts through the exec (incident `[alarm]`); the run has a clock of its own.
         if weaken::on(Protection::NoAlarm) {
             let _left = nix::unistd::alarm::cancel();
@@ -55,9 +56,9 @@ impl Signals {
         let mut set = cancel_set();
         set.add(Signal::SIGCHLD);
         set.thread_block()?;
-        // An ignored SIGHUP or SIGINT is the caller's wish (nohup). What is blocked is delivered though it is
+        // An ignored SIGHUP, SIGINT or SIGQUIT is the caller's wish (nohup). What is blocked is delivered though it is
         // ignored, so it must not be listened for.
-        for signal in [Signal::SIGHUP, Signal::SIGINT] {
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
             if super::exec::is_ignored(signal) && weaken::on(Protection::Nohup) {
                 set.remove(signal);
             }
@@ -117,7 +118,7 @@ pub fn respond(signal: Signal, sender: u32, parent_gone: bool, phase: Phase) -> 
         (_, Phase::TearingDown) if weaken::on(Protection::SecondSignal) => Response::Note,
         (Signal::SIGALRM, _) => Response::Cancel(Cause::Alarm { pid: sender }),
         (Signal::SIGTERM, _) if parent_gone => Response::Cancel(Cause::ParentDied),
-        (Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP, _) => {
+        (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP, _) => {
             Response::Cancel(Cause::Operator { signal: signal.as_str().to_owned(), pid: sender })
         }
         _ => Response::Note,

@@ -187,7 +187,7 @@ impl Job {
     pub fn run_inheriting(&self) -> Result<Ended, ProcessError> {
         let started = null().and_then(|null| self.start([Some(null), None, None], ward()));
         let mut child = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
-        child.wait().map_err(|source| ProcessError::Watch { command: self.command_line(), source })
+        child.wait_collecting().map_err(|source| ProcessError::Watch { command: self.command_line(), source })
     }
 
     /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::{Child, ProcessError, null};
+use super::{Child, ProcessError, null, orphans};
 use crate::lifetime::exec::{Birth, SELF_EXE};
 use crate::lifetime::fork::{self, Change};
 use crate::lifetime::launch::Program;
@@ -29,6 +29,9 @@ pub fn spawn_part(
 /// # Errors
 /// [`ProcessError::Start`].
 pub fn fork_part(name: &str, env: &[Change], birth: Birth, body: impl FnOnce() -> u8) -> Result<Child, ProcessError> {
-    let forked = fork::fork(birth, env, body);
+    let forked = fork::fork(birth, env, || {
+        orphans::forget();
+        body()
+    });
     forked.map(Child::new).map_err(|source| ProcessError::Start { command: name.to_owned(), source })
 }

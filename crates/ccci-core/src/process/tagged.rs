@@ -184,6 +184,10 @@ pub fn end_all(tag: &Tag, grace: Duration) -> Result<Vec<String>, TagError> {
         remember(&found);
         for process in &found {
             let _gone = pidfd_send_signal(&process.fd, rustix::process::Signal::TERM);
+            // What is stopped hears it only when it goes on.
+            if weaken::on(Protection::Continue) {
+                let _gone = pidfd_send_signal(&process.fd, rustix::process::Signal::CONT);
+            }
         }
         wait_gone(&found, grace)?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 
-use super::procfs::{Process, children, name, parent, start_ticks};
+use super::procfs::{Process, children, parent, start_ticks};
 use crate::weaken::{self, Protection};
 
 /// The children that this process has now.
@@ -56,14 +56,8 @@ pub(super) fn ancestry() -> BTreeSet<u32> {
     line
 }
 
-/// The names that worker and reaper give themselves begin so.
-pub const PART_NAME: &str = "ccci-";
-
-/// Whether a process is another part of a run: this same program, or another build of it.
+/// Whether a process is another part of a run: this same program. What it calls itself proves nothing.
 fn is_part(pid: u32) -> bool {
-    if name(pid).starts_with(PART_NAME) {
-        return true;
-    }
     let exe = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
     exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own))
 }

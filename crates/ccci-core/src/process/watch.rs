@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, killpg};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::{Child, Ended, wait_ready};
+use super::{Child, Ended, orphans, wait_ready};
 use crate::lifetime::clock::Deadline;
 
 /// How many bytes of output an error carries.
@@ -18,6 +18,8 @@ const TAIL: usize = 2000;
 const TURN: usize = 64 * 1024;
 /// What of a longer line is handed out. Cut, and not handed out in parts: a secret could lie across two.
 const LINE: usize = 64 * 1024;
+/// How long a process may take to end after SIGKILL; what takes longer hangs in the kernel.
+const KILLED: Duration = Duration::from_secs(10);
 /// What is left of such a line.
 const CUT: &str = " … (a longer line, cut)";
 
@@ -155,15 +157,20 @@ impl Watch {
         let pid = self.child.pid;
         let raw = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
         let exit = pidfd_open(raw, PidfdFlags::empty())?;
-        let timed_out = !self.wait_until(&exit, Deadline::after(timeout), sink)?;
+        let orphans = orphans::Watch::begin()?;
+        let timed_out = !self.wait_until(&exit, &orphans, Deadline::after(timeout), sink)?;
         if timed_out {
             let _sent = killpg(pid, Signal::SIGTERM);
-            self.wait_until(&exit, Deadline::after(grace), sink)?;
+            // What is stopped hears it only when it goes on.
+            let _sent = killpg(pid, Signal::SIGCONT);
+            self.wait_until(&exit, &orphans, Deadline::after(grace), sink)?;
         }
         // The leader is not collected yet, so the group's number is still ours ([pgid]); what it left
         // running in its group ends with it.
         let _sent = killpg(pid, Signal::SIGKILL);
-        self.wait_until(&exit, Deadline::after(Duration::from_secs(3600)), sink)?;
+        if !self.wait_until(&exit, &orphans, Deadline::after(KILLED), sink)? {
+            return Err(io::Error::other(format!("process {pid} still runs after SIGKILL: it hangs in the kernel")));
+        }
         let ended = self.child.wait()?;
         self.lines.finish(sink, None);
         if let Some(kept) = &mut self.kept {
@@ -180,16 +187,24 @@ impl Watch {
     }
 
     /// Hands out lines until the process has ended (true) or `until` has passed (false).
-    fn wait_until(&mut self, exit: &OwnedFd, until: Deadline, sink: &mut dyn FnMut(&str)) -> io::Result<bool> {
+    fn wait_until(
+        &mut self,
+        exit: &OwnedFd,
+        orphans: &orphans::Watch,
+        until: Deadline,
+        sink: &mut dyn FnMut(&str),
+    ) -> io::Result<bool> {
         loop {
             let ended = {
                 let mut fds = vec![PollFd::new(exit.as_fd(), PollFlags::POLLIN)];
                 for pipe in std::iter::once(&self.lines).chain(&self.kept).filter(|pipe| pipe.open) {
                     fds.push(PollFd::new(pipe.fd.as_fd(), PollFlags::POLLIN));
                 }
+                fds.extend(orphans.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
                 wait_ready(&mut fds, Some(until.left()))?;
                 fds[0].any() == Some(true)
             };
+            orphans.collect()?;
             self.take(sink);
             if ended || until.passed() {
                 return Ok(ended);

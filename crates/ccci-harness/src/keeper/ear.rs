@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ccci_core::lifetime::clock::{Deadline, Timer};
 use ccci_core::lifetime::signals::{Phase, Received, Response, Signals, parent_gone, respond};
-use ccci_core::process::wait_ready;
+use ccci_core::process::{orphans, wait_ready};
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 /// What ended a wait.
@@ -45,6 +46,9 @@ impl Ear {
         }
         loop {
             if let Some(received) = self.signals.next()? {
+                if received.signal == Signal::SIGCHLD {
+                    orphans::collect();
+                }
                 return Ok(Wake::Signal(received));
             }
             let own = [self.signals.as_fd(), self.timer.as_fd()];
