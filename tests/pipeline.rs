@@ -148,6 +148,21 @@ fn a_readiness_probe_that_fails_is_red() {
 }
 
 #[test]
+fn an_app_that_nobody_can_ask_has_not_passed() {
+    let host = Host::new();
+    let folder = host.folder("hello");
+    let silent = fs::read_to_string(folder.path().join("recipe.toml")).unwrap().replace("port = 8080\n", "");
+    drop(folder.toml(&silent));
+    let ended = host.run().args(["--stages", "install"]).end().expect(2);
+    let log = ended.log();
+    assert!(log.contains("nobody can ask the app") && log.contains("[health] none"), "{log}");
+    // The folder may say that this is how it should be.
+    drop(host.folder("hello").toml(&format!("[health]\nnone = \"it only writes files\"\n{silent}")));
+    let ended = host.run().args(["--stages", "install"]).end().expect(0);
+    assert!(ended.log().contains("skip  generic/healthy"), "{}", ended.log());
+}
+
+#[test]
 fn a_crash_looping_service_fails_fast_with_its_own_error() {
     let host = Host::new();
     let folder = host.folder("hello").service("worker", "echo the database is on fire >&2\nexit 5\n");

@@ -26,8 +26,9 @@ pub const RECIPE: &str = "pair";
 /// The network that all stacks share, as a reverse proxy's.
 pub const PROXY: &str = "proxy";
 
-/// The settings of every test folder: nothing takes long, and a run that hangs should say so soon.
-const TOML: &str = "[timeouts]\ndeploy = \"90s\"\nmonitor = \"2s\"\nhttp = \"30s\"\ntest = \"5m\"\n";
+/// The settings of every test folder: nothing takes long, and a run that hangs should say so soon. The test image
+/// serves nothing.
+const TOML: &str = "[health]\nnone = \"the test image serves nothing\"\n[timeouts]\ndeploy = \"90s\"\nmonitor = \"2s\"\nhttp = \"30s\"\ntest = \"5m\"\n";
 
 /// The daemon that all tests share.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ pub(crate) fn a_service_that_keeps_dying_fails_fast_with_its_own_words() {
     let swarm = SwarmHost::new();
     swarm.recipe(RECIPE, &[&compose("fail", "")]);
     // A busy Docker hears late that a container died.
-    drop(swarm.folder(RECIPE).toml("[timeouts]\ndeploy = \"90s\"\nmonitor = \"30s\"\n"));
+    drop(swarm.folder(RECIPE).toml("[health]\nnone = \"no HTTP\"\n[timeouts]\ndeploy = \"90s\"\nmonitor = \"30s\"\n"));
     run_ends(&swarm, "install", 1, &words);
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn a_wait_in_vain_ends_with_the_last_lines_of_the_service() {
     let swarm = SwarmHost::new();
     swarm.recipe(RECIPE, &[&compose("run", "")]);
     // Up, and never for long enough: the time is for a busy machine to have it up at all.
-    drop(swarm.folder(RECIPE).toml("[timeouts]\ndeploy = \"45s\"\nmonitor = \"1h\"\n"));
+    drop(swarm.folder(RECIPE).toml("[health]\nnone = \"no HTTP\"\n[timeouts]\ndeploy = \"45s\"\nmonitor = \"1h\"\n"));
     let step = swarm.run().args(["--stages", "install"]).start();
     let ended = swarm.clean_end(step, 1);
     let reason = reason(&ended);

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot do its work fails")]
 
+mod asked;
 mod clash;
 mod deploys;
 mod inside;
@@ -24,6 +25,11 @@ const BESIDE_EACH_OTHER: usize = 10;
 
 fn main() -> ExitCode {
     let mut claims = claims! {
+        asked: an_app_that_nobody_can_ask_is_not_green_and_the_run_says_what_to_set,
+            a_folder_that_asks_an_app_that_nobody_can_ask_is_an_error,
+            an_app_that_is_said_to_have_no_http_passes_and_the_result_says_so,
+            an_app_without_a_port_is_asked_at_the_ingress,
+            a_port_beside_the_reverse_proxys_is_not_the_front_door;
         whole: a_recipe_goes_through_every_tier_and_leaves_nothing_of_its_own_and_all_of_the_others;
         quick: a_quick_run_begins_with_the_volumes_and_secrets_of_the_last_good_release;
         rungs: a_failed_install_test_is_red_and_named, a_failed_upgrade_test_is_red_and_named,

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::process::ProcessError;
-use answers::{Container, Info, Inspected, Named, Network, Service, Task, Volume, Volumes};
+use answers::{Container, Info, Inspected, Named, Network, Node, Service, Task, Volume, Volumes};
 pub use change::Removable;
 pub use endpoint::Endpoint;
 use transport::Method;
@@ -183,11 +183,27 @@ impl Docker {
     /// # Errors
     /// [`DockerError`].
     pub fn runs(&self, container_id: &str) -> Result<bool, DockerError> {
-        match self.get::<Inspected>(&format!("/containers/{}/json", escape(container_id))) {
-            Ok(seen) => Ok(seen.state.status == "running"),
-            Err(error) if error.is_gone() => Ok(false),
+        Ok(self.inspect(container_id)?.is_some_and(|seen| seen.runs()))
+    }
+
+    /// One container; `None` when it is gone.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub fn inspect(&self, container_id: &str) -> Result<Option<Inspected>, DockerError> {
+        match self.get(&format!("/containers/{}/json", escape(container_id))) {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Every node of the Swarm.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub fn nodes(&self) -> Result<Vec<Node>, DockerError> {
+        self.swarm_list("/nodes")
     }
 
     /// Every network.

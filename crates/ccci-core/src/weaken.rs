@@ -145,6 +145,8 @@ protections! {
     PresentTask,
     /// A service is known by its stack, and not by the name that it answers to on a network.
     OwnService,
+    /// An app that nobody can ask has not passed.
+    Asked,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -12,6 +12,7 @@ use ccci_core::process::{Job, find_program};
 use serde::Serialize;
 
 use crate::forge::api::Api;
+use crate::health::Target;
 use crate::remote::one_line;
 
 /// A disk that is fuller than this is worth a word.
@@ -86,6 +87,31 @@ pub(crate) fn forge(settings: &Settings) -> Option<Finding> {
     Some(match asked {
         Ok(user) => ok("forge", format!("{}, as {}", forge.url, one_line(&user.login, 40))),
         Err(error) => warn("forge", format!("{error:#}"), "see \"Tell the forge\" in docs/operations.md"),
+    })
+}
+
+/// Where the host's reverse proxy answers, if it is said: without it nobody can ask an app that publishes no port.
+pub(crate) fn ingress(settings: &Settings) -> Option<Finding> {
+    const NAME: &str = "ingress";
+    let Some(address) = settings.ingress else {
+        // Only an app on Swarm is ever asked there.
+        return matches!(Endpoint::find(), Ok(Some(_))).then(|| {
+            warn(
+                NAME,
+                "not set: an app on Swarm that publishes no port cannot be asked, and does not pass",
+                "set `ingress = \"ADDRESS:PORT\"` in the settings to where the reverse proxy answers over HTTP",
+            )
+        });
+    };
+    let target = Target { address, host: format!("doctor.{}", settings.base_domain), ports: None };
+    Some(match target.status("/") {
+        // Whatever it says of a name that it does not know.
+        Ok(status) => ok(NAME, format!("{address} answers ({status})")),
+        Err(error) => fail(
+            NAME,
+            format!("{address}: {error}"),
+            "start the reverse proxy, or correct `ingress` in the settings: apps that publish no port are asked there",
+        ),
     })
 }
 
@@ -254,6 +280,15 @@ mod tests {
             space("disk", &seen).level
         };
         assert_eq!((inodes(50), inodes(15), inodes(1)), (Level::Ok, Level::Warn, Level::Fail));
+    }
+
+    #[test]
+    fn an_ingress_that_does_not_answer_fails() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let settings = Settings { ingress: Some(address), ..Settings::default() };
+        assert_eq!(ingress(&settings).unwrap().level, Level::Fail);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub(crate) mod abra;
 pub(crate) mod converge;
+pub(crate) mod door;
 pub(crate) mod local;
 pub(crate) mod shape;
 pub(crate) mod swarm;
@@ -43,6 +44,9 @@ pub(crate) enum EngineError {
     /// The host's fault: the run ends with 69.
     #[error("{0}")]
     Host(String),
+    /// The test folder asks for what cannot be: the run ends with 2.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl From<LockError> for EngineError {
@@ -231,8 +235,17 @@ pub(crate) trait Engine {
     /// The last lines that a service said, for who waited for it in vain. Empty where there are none.
     fn last_lines(&self, app: &App<'_>, service: &ServiceState) -> String;
 
-    /// Where the app answers; `None` when it has no front door.
-    fn target(&self, app: &App<'_>) -> Option<Target>;
+    /// Where the app answers; `None` when nothing of it can be asked, or not yet.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn target(&self, app: &App<'_>) -> Result<Option<Target>, EngineError>;
+
+    /// Why nobody can ask the app that is deployed, and what to do about it; `None` when somebody can.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn unreachable(&self, app: &App<'_>) -> Result<Option<String>, EngineError>;
 
     /// Why there is nothing to back up; `None` when there is something.
     ///

@@ -18,8 +18,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The app's domain.
     pub(crate) host: String,
-    /// The ports of the host at which ports of the app are published; others are asked as they are.
-    pub(crate) ports: BTreeMap<u16, u16>,
+    /// The ports of the host at which ports of the app are published; `None` when they are asked as they are.
+    pub(crate) ports: Option<BTreeMap<u16, u16>>,
 }
 
 impl Target {
@@ -68,7 +68,12 @@ impl Target {
                 self.check_http(path, &probe.status)?;
             }
             if let Some(port) = probe.tcp {
-                let address = SocketAddr::new(self.address.ip(), self.ports.get(&port).copied().unwrap_or(port));
+                let at = match &self.ports {
+                    Some(published) => published.get(&port).copied(),
+                    None => Some(port),
+                };
+                let at = at.ok_or_else(|| format!("port {port} of the app is not published yet"))?;
+                let address = SocketAddr::new(self.address.ip(), at);
                 TcpStream::connect_timeout(&address, ATTEMPT)
                     .map_err(|error| format!("connect to port {port}: {error}"))?;
             }

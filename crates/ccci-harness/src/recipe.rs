@@ -69,11 +69,27 @@ impl Default for Screenshot {
 pub(crate) struct Health {
     pub(crate) path: String,
     pub(crate) status: Vec<u16>,
+    /// Why the app has nothing that could be asked over HTTP.
+    pub(crate) none: Option<String>,
+    /// Whether the file says anything about health.
+    #[serde(skip, default = "yes")]
+    given: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { path: "/".to_owned(), status: vec![200, 301, 302] }
+        Self { path: "/".to_owned(), status: vec![200, 301, 302], none: None, given: false }
+    }
+}
+
+impl RecipeToml {
+    /// Whether the folder says how the app is to be asked.
+    pub(crate) fn asks(&self) -> bool {
+        !self.readiness.is_empty() || (self.health.given && self.health.none.is_none())
     }
 }
 
@@ -250,6 +266,14 @@ impl Folder {
             ensure!(path.starts_with('/'), "{file}: `{path}` is not a path: it starts with `/`");
         }
         ensure!(!self.toml.health.status.is_empty(), "{file}: health.status names no status");
+        if let Some(reason) = &self.toml.health.none {
+            ensure!(!reason.trim().is_empty(), "{file}: health.none is the reason why nobody can ask the app: give it");
+            let http = self.toml.readiness.iter().any(|probe| probe.http.is_some());
+            ensure!(
+                !http,
+                "{file}: health.none says that the app has no HTTP, and a readiness probe asks it by `http`"
+            );
+        }
         for (name, service) in &self.toml.local.services {
             ensure!(!service.command.is_empty(), "{file}: local.services.{name}.command is empty");
             for part in service.volumes.iter().chain(&service.secrets).chain([name]) {

@@ -3,14 +3,18 @@
 //! Fields that are required here and missing in an answer make it one that is not understood. Docker
 //! writes an empty list or map as `null`, which reads as empty.
 
+pub mod container;
 pub mod network;
+pub mod node;
 pub mod service;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+pub use container::Inspected;
 pub use network::Network;
+pub use node::Node;
 pub use service::{Service, Task, TaskState, UpdateState};
 
 /// The label with the name of the stack that something belongs to.
@@ -139,19 +143,6 @@ impl Container {
     pub fn name(&self) -> &str {
         self.names.first().map_or(self.id.as_str(), |name| name.trim_start_matches('/'))
     }
-}
-
-/// `GET /containers/{id}/json`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Inspected {
-    pub(super) state: ContainerState,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ContainerState {
-    pub(super) status: String,
 }
 
 /// `GET /volumes`.

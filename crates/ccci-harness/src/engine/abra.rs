@@ -214,8 +214,12 @@ impl Engine for AbraEngine {
         self.swarm.last_lines(app, service)
     }
 
-    fn target(&self, app: &App<'_>) -> Option<Target> {
+    fn target(&self, app: &App<'_>) -> Result<Option<Target>, EngineError> {
         self.swarm.target(app)
+    }
+
+    fn unreachable(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
+        self.swarm.unreachable(app)
     }
 
     fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 
 use super::{App, Engine, EngineError, Observation, ServiceState, Update};
 use crate::event::{Event, report};
-use crate::health::Target;
 
 /// So many failures of one service, with no success between, end the wait (incident `[crash-loop]`).
 const FAILURES: u32 = 3;
@@ -151,13 +150,24 @@ pub(crate) fn healthy(
     engine: &dyn Engine,
     lock: &AppLock,
     app: &App<'_>,
-    target: &Target,
     timeout: Duration,
 ) -> Result<(), EngineError> {
     let toml = &app.folder.toml;
+    let mut known = None;
     until(engine, lock, app, timeout, Duration::ZERO, &mut || {
-        target.check_http(&toml.health.path, &toml.health.status)?;
-        toml.readiness.iter().try_for_each(|probe| target.check_probe(probe))
+        // Where it answers can change with each of its tasks: looked up again whenever the answer was not right.
+        let target = match known.take() {
+            Some(target) => target,
+            None => {
+                engine.target(app).map_err(|error| error.to_string())?.ok_or("none of its ports is published yet")?
+            }
+        };
+        if toml.health.none.is_none() {
+            target.check_http(&toml.health.path, &toml.health.status)?;
+        }
+        toml.readiness.iter().try_for_each(|probe| target.check_probe(probe))?;
+        known = Some(target);
+        Ok(())
     })
 }
 

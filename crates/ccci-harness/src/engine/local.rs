@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape, tarball};
 use crate::health::Target;
 use crate::recipe::source::Release;
-use crate::recipe::{LocalService, copy_tree};
+use crate::recipe::{LocalService, RecipeToml, copy_tree};
 
 /// What the engine remembers of a service, in `services/<name>.json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -124,6 +124,29 @@ impl LocalEngine {
 /// A recipe that this engine has nothing to run of.
 pub(crate) const NOTHING_TO_RUN: &str = "the local engine runs what the test folder's recipe.toml declares as \
     [local.services.<name>], and nothing is declared: docs/recipes.md shows how, --engine swarm needs none";
+
+/// An app of this engine that nobody can ask.
+const NO_PORT: &str = "no [local.services.<name>] of recipe.toml has a `port`";
+
+/// The port of the service called `app`, which is the front door as in recipes; else of the first that has one.
+fn front_port(services: &BTreeMap<String, LocalService>) -> Option<u16> {
+    let app = services.get("app").and_then(|service| service.port);
+    app.or_else(|| services.values().find_map(|service| service.port))
+}
+
+/// That somebody can ask the app, or that the test folder says why nobody can.
+///
+/// # Errors
+/// What to add to it.
+pub(crate) fn expect_to_be_asked(toml: &RecipeToml) -> Result<(), String> {
+    if toml.health.none.is_some() || front_port(&toml.local.services).is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "nobody can ask the app whether it works: {NO_PORT}; give the one it listens on, or, of an app that has no \
+         HTTP, the reason: [health] none = \"the reason\""
+    ))
+}
 
 impl Engine for LocalEngine {
     fn create(
@@ -245,18 +268,16 @@ impl Engine for LocalEngine {
         service.log.clone()
     }
 
-    fn target(&self, app: &App<'_>) -> Option<Target> {
-        // The service called `app` is the front door, as in recipes; else the first that has a port.
-        let services = &app.folder.toml.local.services;
-        let port = services
-            .get("app")
-            .and_then(|service| service.port)
-            .or_else(|| services.values().find_map(|service| service.port))?;
-        Some(Target {
+    fn target(&self, app: &App<'_>) -> Result<Option<Target>, EngineError> {
+        Ok(front_port(&app.folder.toml.local.services).map(|port| Target {
             address: SocketAddr::new(app.domain.loopback().into(), port),
             host: app.domain.to_string(),
-            ports: BTreeMap::new(),
-        })
+            ports: None,
+        }))
+    }
+
+    fn unreachable(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
+        Ok(front_port(&app.folder.toml.local.services).is_none().then(|| NO_PORT.to_owned()))
     }
 
     fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {

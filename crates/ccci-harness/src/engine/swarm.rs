@@ -5,6 +5,7 @@
 //! looks at or removes Docker objects is [`ccci_core::substrate::swarm`]'s and alike for both.
 
 mod look;
+mod ports;
 pub(super) mod stack;
 mod volumes;
 
@@ -128,6 +129,10 @@ impl SwarmEngine {
     }
 }
 
+/// An app that nobody can ask.
+const NO_WAY_IN: &str = "no service publishes a TCP port, and the settings of this host have no `ingress`: set \
+    `ingress = \"ADDRESS:PORT\"` to where its reverse proxy answers, or publish a port in compose.ccci.yml";
+
 const fn planned(kind: Kind, name: String) -> Object {
     Object { kind, name, id: String::new() }
 }
@@ -215,14 +220,26 @@ impl Engine for SwarmEngine {
         look::last_words(&self.docker, &app.domain.stack_name(), &service.name)
     }
 
-    fn target(&self, app: &App<'_>) -> Option<Target> {
-        let ports = look::published(&self.docker, &app.domain.stack_name());
-        let own = ports.first().map(|(_, port)| SocketAddr::from(([127, 0, 0, 1], *port)));
-        Some(Target {
-            address: own.or(self.ingress)?,
-            host: app.domain.to_string(),
-            ports: ports.into_iter().collect(),
-        })
+    fn target(&self, app: &App<'_>) -> Result<Option<Target>, EngineError> {
+        let stack = app.domain.stack_name();
+        let ports = ports::published(&self.docker, &stack)?;
+        // A port beside the one that the reverse proxy leads to, such as one for SSH, is not the app's front door.
+        let web = ports::behind_the_proxy(&self.docker, &stack)?;
+        let (front, others): (Vec<_>, Vec<_>) = ports.iter().partition(|(own, _)| web == Some(*own));
+        let beside = others.first().filter(|_| web.is_none() || self.ingress.is_none());
+        let own = front.first().or(beside).map(|(_, port)| SocketAddr::from(([127, 0, 0, 1], *port)));
+        // Of a target that is published twice, the first counts.
+        let ports = ports.into_iter().rev().collect();
+        Ok(own.or(self.ingress).map(|address| Target { address, host: app.domain.to_string(), ports: Some(ports) }))
+    }
+
+    fn unreachable(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
+        let asked_for = ports::asked_for(&self.docker, &app.domain.stack_name())?;
+        let mut probed = app.folder.toml.readiness.iter().filter_map(|probe| probe.tcp);
+        if let Some(probed) = probed.find(|port| !asked_for.contains(port)) {
+            return Ok(Some(format!("no service publishes port {probed} over TCP, which a probe names")));
+        }
+        Ok((asked_for.is_empty() && self.ingress.is_none()).then(|| NO_WAY_IN.to_owned()))
     }
 
     fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {

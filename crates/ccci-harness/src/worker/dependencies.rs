@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pipeline::{AbraDir, Stop};
 use crate::console::Console;
+use crate::engine::door::{self, Asked};
 use crate::engine::{self, App, Deployment, Engine, EngineError, Role, converge, shape};
 use crate::plan::{Plan, RecipeJob};
 use crate::recipe::source::Source;
@@ -167,10 +168,11 @@ impl Provider<'_> {
         let deployment = Deployment { release, role: Role::Base, overlay, env: BTreeMap::new(), data: None };
         self.engine.deploy(lock, app, &deployment, &mut |line| console.say(&format!("     | {line}")))?;
         let timeouts = &app.folder.toml.timeouts;
+        let asked = door::of(self.engine, app)?;
         converge::settled(self.engine, lock, app, timeouts.deploy)?;
-        match self.engine.target(app) {
-            Some(target) => converge::healthy(self.engine, lock, app, &target, timeouts.http),
-            None => Ok(()),
+        match asked {
+            Asked::Health | Asked::Probes(_) => converge::healthy(self.engine, lock, app, timeouts.http),
+            Asked::Nothing(_) => Ok(()),
         }
     }
 }

@@ -7,6 +7,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::{Job as Process, wait_ready};
 use ccci_core::rundir::{RunDir, file};
+use ccci_core::weaken::{self, Protection};
 
 use super::dependencies::{Dependencies, Provider};
 use super::stage::Stages;
@@ -124,7 +125,7 @@ fn through(
     let secrets = [stages.secrets(), begun_with, up.secrets.clone()].concat();
     stages.count_deploys(needed.len());
     let target = engine.target(&app);
-    if let (Some(target), Some(browser), true) = (&target, screenshot::browser(), done.is_ok()) {
+    if let (Ok(Some(target)), Some(browser), true) = (&target, screenshot::browser(), done.is_ok()) {
         phases.begin("screenshot");
         screenshot::take(&browser, target, &folder.toml.screenshot.path, dir, stages.console());
     }
@@ -132,11 +133,11 @@ fn through(
     if done.is_ok() {
         stages.hand_on(&source);
     }
-    if let Some(target) = target.filter(|_| job.keep.is_some()) {
+    done?;
+    if let Some(target) = target?.filter(|_| job.keep.is_some()) {
         let answers = format!("== {} answers at {} (Host: {}) ==", job.recipe, target.base_url(), job.domain);
         stages.console().say(&answers);
     }
-    done?;
     Ok(())
 }
 
@@ -159,6 +160,9 @@ fn test_folder(
     }
     if job.engine == EngineName::Local && folder.toml.local.services.is_empty() {
         return Err(Stop::Usage(engine::local::NOTHING_TO_RUN.to_owned()));
+    }
+    if job.engine == EngineName::Local && weaken::on(Protection::Asked) {
+        engine::local::expect_to_be_asked(&folder.toml).map_err(Stop::Usage)?;
     }
     preflight(&folder)?;
     Ok(folder)
@@ -247,6 +251,9 @@ fn base(
 
 impl From<EngineError> for Stop {
     fn from(error: EngineError) -> Self {
-        Self::Host(error.to_string())
+        match error {
+            EngineError::Usage(message) => Self::Usage(message),
+            EngineError::Recipe(message) | EngineError::Host(message) => Self::Host(message),
+        }
     }
 }

@@ -204,6 +204,10 @@ impl<'run> Stages<'run> {
                 report(self.app.dir, Event::Stage { tier, outcome: Outcome::unverified(&*message), milliseconds: 0 });
                 return Err(Stop::Host(message));
             }
+            Err(EngineError::Usage(message)) => {
+                report(self.app.dir, Event::Stage { tier, outcome: Outcome::unverified(&*message), milliseconds: 0 });
+                return Err(Stop::Usage(message));
+            }
         };
         let milliseconds = millis(begun.elapsed());
         match &outcome {
@@ -274,7 +278,7 @@ impl<'run> Stages<'run> {
         for test in self.app.folder.tests(tier) {
             self.step(&format!("test {}", test.name));
             let log = self.log_file(&test.name)?;
-            let env = self.env();
+            let env = self.env()?;
             let result = suite::run(test, self.app.folder, &env, log, self.console)
                 .map_err(|error| Stop::Host(error.to_string()))?;
             // Its last words are in the tier's reason too, and that in every file of results.

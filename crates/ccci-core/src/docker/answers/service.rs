@@ -22,6 +22,27 @@ pub struct Service {
     /// Its last update, if it ever had one.
     #[serde(default)]
     pub update_status: Option<UpdateStatus>,
+    /// How far a job is.
+    #[serde(default)]
+    pub job_status: Option<JobStatus>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobStatus {
+    /// Which run of it is the present one.
+    #[serde(default)]
+    pub job_iteration: Iteration,
+}
+
+/// A run of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Iteration {
+    /// Its number.
+    #[serde(default)]
+    pub index: u64,
 }
 
 /// What was asked for.
@@ -38,15 +59,59 @@ pub struct ServiceSpec {
     /// How many tasks.
     #[serde(default)]
     pub mode: Mode,
+    /// Which of its ports are published.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub endpoint_spec: EndpointSpec,
 }
 
-/// How many tasks a service wants.
+/// What a service publishes.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct EndpointSpec {
+    /// Its ports.
+    #[serde(default, rename = "Ports", deserialize_with = "or_empty")]
+    pub ports: Vec<Port>,
+}
+
+/// How many tasks a service wants: one of these.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Mode {
-    /// This many; `None` for one on every node, or a job.
+    /// This many that run.
     #[serde(default)]
     pub replicated: Option<Replicated>,
+    /// One that runs on every node that may have it.
+    #[serde(default)]
+    pub global: Option<Empty>,
+    /// This many that come to a good end.
+    #[serde(default)]
+    pub replicated_job: Option<ReplicatedJob>,
+    /// One that comes to a good end on every node that may have it.
+    #[serde(default)]
+    pub global_job: Option<Empty>,
+}
+
+impl Mode {
+    /// Whether its tasks are to come to an end.
+    #[must_use]
+    pub const fn is_job(&self) -> bool {
+        self.replicated_job.is_some() || self.global_job.is_some()
+    }
+}
+
+/// An object without fields that matter.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Empty {}
+
+/// A number of tasks that come to an end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ReplicatedJob {
+    /// How many in all.
+    #[serde(default)]
+    pub total_completions: Option<u64>,
+    /// How many at once.
+    #[serde(default)]
+    pub max_concurrent: Option<u64>,
 }
 
 /// A number of tasks.
@@ -116,6 +181,20 @@ pub struct Port {
     /// The port on the host; 0 while there is none.
     #[serde(default)]
     pub published_port: u16,
+    /// `tcp`, which is the default, `udp` or `sctp`.
+    #[serde(default)]
+    pub protocol: String,
+    /// `host` when only the task's own node publishes it, else `ingress`.
+    #[serde(default)]
+    pub publish_mode: String,
+}
+
+impl Port {
+    /// Whether it can be connected to.
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol.is_empty() || self.protocol == "tcp"
+    }
 }
 
 /// A virtual address.
@@ -194,6 +273,12 @@ pub struct Task {
     pub status: TaskStatus,
     /// How it should be.
     pub desired_state: TaskState,
+    /// The node that it was given to, if one was found.
+    #[serde(rename = "NodeID", default)]
+    pub node_id: String,
+    /// Which run of a job it belongs to.
+    #[serde(default)]
+    pub job_iteration: Option<Iteration>,
     /// Its addresses.
     #[serde(default, deserialize_with = "or_empty")]
     pub networks_attachments: Vec<Attachment>,

@@ -105,7 +105,7 @@ pub(super) fn services(docker: &Docker, stack: &str) -> Result<Vec<Service>, Eng
     Ok(docker.services()?.into_iter().filter(|service| belongs(service, stack)).collect())
 }
 
-fn belongs(service: &Service, stack: &str) -> bool {
+pub(super) fn belongs(service: &Service, stack: &str) -> bool {
     service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
 }
 
@@ -153,7 +153,7 @@ fn own_error(task: &Task) -> Option<String> {
     Some(task.status.err.clone()).filter(|error| !error.is_empty())
 }
 
-fn container(task: &Task) -> Option<&str> {
+pub(super) fn container(task: &Task) -> Option<&str> {
     let id = task.status.container_status.as_ref().map(|status| status.container_id.as_str());
     id.filter(|id| !id.is_empty())
 }
@@ -195,26 +195,6 @@ fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
             Update::Failed(words)
         }
     }
-}
-
-/// The ports that a stack publishes on this host, as (container's, host's); those of the service `app`
-/// come first. None when Docker does not answer: the health check then says so.
-pub(super) fn published(docker: &Docker, stack: &str) -> Vec<(u16, u16)> {
-    let (Ok(services), Ok(tasks)) = (docker.services(), docker.tasks()) else { return Vec::new() };
-    let mut own: Vec<Service> = services.into_iter().filter(|service| belongs(service, stack)).collect();
-    let front = format!("{stack}_app");
-    own.sort_by_key(|service| service.spec.name != front);
-    let running = |service: &Service| {
-        let id = service.id.clone();
-        tasks.iter().filter(move |task| task.service_id == id && task.status.state == TaskState::Running)
-    };
-    own.iter()
-        .flat_map(|service| {
-            running(service).flat_map(|task| &task.status.port_status.ports).chain(&service.endpoint.ports)
-        })
-        .filter(|port| port.published_port != 0)
-        .map(|port| (port.target_port, port.published_port))
-        .collect()
 }
 
 #[cfg(test)]

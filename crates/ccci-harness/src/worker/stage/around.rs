@@ -28,7 +28,7 @@ impl Stages<'_> {
         self.console.say(&format!("   hook {name}"));
         let log = self.log_file(&format!("hooks/{name}"))?;
         let hook =
-            Process::new(path).env(self.env()).dir(&self.app.folder.path).timeout(self.app.folder.toml.timeouts.test);
+            Process::new(path).env(self.env()?).dir(&self.app.folder.path).timeout(self.app.folder.toml.timeouts.test);
         let done = logged(&hook, log, self.console);
         done.map(drop).map_err(|error| EngineError::Recipe(format!("hook {name}: {error}")))
     }
@@ -42,7 +42,10 @@ impl Stages<'_> {
     }
 
     /// What tests and hooks find in their environment.
-    pub(super) fn env(&self) -> BTreeMap<String, String> {
+    ///
+    /// # Errors
+    /// When it cannot be found out where the app answers.
+    pub(super) fn env(&mut self) -> Result<BTreeMap<String, String>, EngineError> {
         let mut env: BTreeMap<String, String> =
             self.plan.tag_vars().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         for (key, file) in STATE_FILES {
@@ -53,15 +56,24 @@ impl Stages<'_> {
         if let Some(kept) = self.kept {
             env.insert("CCCI_KEPT_DOMAIN".to_owned(), kept.domain.clone());
         }
-        if let Some(target) = self.engine.target(self.app) {
-            env.insert("CCCI_BASE_URL".to_owned(), target.base_url());
+        match self.engine.target(self.app)? {
+            Some(target) => {
+                env.insert("CCCI_BASE_URL".to_owned(), target.base_url());
+            }
+            None => {
+                let why = match &self.app.folder.toml.health.none {
+                    Some(reason) => format!("recipe.toml, health.none: {reason}"),
+                    None => "nothing of the app is published yet".to_owned(),
+                };
+                self.console.say(&format!("     | CCCI_BASE_URL is not set: {why}"));
+            }
         }
         // `cc-ci-run exec` is this program, wherever it was started from.
         if let Some(own) = std::env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
             env.insert("PATH".to_owned(), format!("{}:{}", std::env::var("PATH").unwrap_or_default(), own.display()));
         }
         env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
-        env
+        Ok(env)
     }
 
     /// DG4.1: as many real deploys as were meant: the app's own, and one of each dependency.

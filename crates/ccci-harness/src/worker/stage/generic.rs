@@ -10,6 +10,7 @@ use ccci_core::weaken::{self, Protection};
 use super::super::pipeline::Stop;
 use super::super::suite::TestResult;
 use super::Stages;
+use crate::engine::door::{self, Asked};
 use crate::engine::{EngineError, converge, tarball};
 use crate::event::millis;
 use crate::outcome::{Outcome, Tier};
@@ -27,7 +28,7 @@ impl Stages<'_> {
         let outcome = match check(self) {
             Ok(()) => Outcome::Pass,
             Err(EngineError::Recipe(reason)) => Outcome::fail(self.console.clean(&reason)),
-            Err(host @ EngineError::Host(_)) => return Err(host),
+            Err(other @ (EngineError::Host(_) | EngineError::Usage(_))) => return Err(other),
         };
         let test = TestResult { name: format!("generic/{name}"), outcome, milliseconds: millis(begun.elapsed()) };
         self.report_test(tier, &test);
@@ -41,16 +42,28 @@ impl Stages<'_> {
     /// Converged, then healthy: HTTP with the right Host, then the readiness probes.
     pub(super) fn assert_up(&mut self, tier: Tier) -> Result<Vec<TestResult>, EngineError> {
         let timeouts = self.app.folder.toml.timeouts.clone();
+        // Known as soon as it is deployed: nobody waits for an app that cannot be asked.
+        let asked = if weaken::on(Protection::Asked) {
+            door::of(self.engine, self.app)?
+        } else {
+            Asked::Nothing(String::new())
+        };
         self.step("converge");
         let mut tests = vec![self.assert(tier, "converged", &mut |stages| {
             converge::settled(stages.engine, stages.lock, stages.app, timeouts.deploy)
         })?];
-        if let Some(target) = self.engine.target(self.app) {
-            self.step("health");
-            tests.push(self.assert(tier, "healthy", &mut |stages| {
-                converge::healthy(stages.engine, stages.lock, stages.app, &target, timeouts.http)
-            })?);
+        if let Asked::Nothing(reason) = asked {
+            let (name, outcome) =
+                ("generic/healthy".to_owned(), Outcome::skip(format!("recipe.toml, health.none: {reason}")));
+            let skipped = TestResult { name, outcome, milliseconds: 0 };
+            self.report_test(tier, &skipped);
+            tests.push(skipped);
+            return Ok(tests);
         }
+        self.step("health");
+        tests.push(self.assert(tier, "healthy", &mut |stages| {
+            converge::healthy(stages.engine, stages.lock, stages.app, timeouts.http)
+        })?);
         Ok(tests)
     }
 
@@ -88,7 +101,7 @@ impl Stages<'_> {
         self.step("stay up");
         match converge::stayed(self.engine, self.lock, self.app) {
             Ok(()) => Ok(Outcome::Pass),
-            Err(EngineError::Host(message)) => Err(Stop::Host(message)),
+            Err(other @ (EngineError::Host(_) | EngineError::Usage(_))) => Err(other.into()),
             Err(EngineError::Recipe(reason)) => {
                 let reason = self.console.clean(&reason);
                 let name = "generic/still-up".to_owned();
