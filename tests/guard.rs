@@ -36,6 +36,34 @@ fn the_commands_exit_status_is_passed_on_and_its_output_is_its_own() {
 }
 
 #[test]
+fn a_half_line_in_the_events_loses_nothing_of_the_guards() {
+    let host = Host::new();
+    let halves =
+        ["{\"at\":\"2026-01-01T00:00:00Z\",\"event\":\"note\",\"text\":\"u", "{\"text\":\"\\303", "[1,\\n", "\\000"];
+    let runs = host.path("runs").display().to_string();
+    for (number, half) in halves.iter().enumerate() {
+        let command =
+            |code: u8| format!("printf '{half}' >>'{runs}'/\"$CCCI_RUN_ID\"/events.jsonl || exit 9; exit {code}");
+        for code in [0, 7] {
+            let name = format!("half{number}");
+            host.guard(&name, &["--teardown", &journalling(&host, "down")], &command(code))
+                .end()
+                .expect_clean(code.into());
+            assert_eq!(torn_down(&host), "down\n", "after {half}");
+            fs::remove_file(journal(&host)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_guard_whose_words_were_lost_is_69_and_its_result_says_so() {
+    let host = Host::new();
+    let command = format!("rm '{}'/\"$CCCI_RUN_ID\"/events.jsonl", host.path("runs").display());
+    let ended = host.guard("db", &[], &command).end().expect_clean(69);
+    assert!(ended.err().contains("not known: event"), "{}", ended.err());
+}
+
+#[test]
 fn what_the_caller_had_running_before_is_not_the_guards_to_end() {
     let host = Host::new();
     let pid_file = host.path("pid").display().to_string();

@@ -85,6 +85,8 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::Descendants => ("lifetime", "a_descendant_that_shed_its_environment_ends_with_the_run"),
         Protection::CallersOwn => ("guard", "what_the_caller_had_running_before_is_not_the_guards_to_end"),
         Protection::OwnClock => ("concurrency", "the_wait_for_the_lock_is_not_taken_from_the_deadline"),
+        Protection::HealedLine => ("guard", "a_half_line_in_the_events_loses_nothing_of_the_guards"),
+        Protection::Completeness => ("pipeline", "a_result_that_was_lost_is_never_green_and_is_named"),
         Protection::Prepull => (WITH_DOCKER, "deploys::an_image_that_does_not_exist_is_red"),
         Protection::PresentTask => {
             (WITH_DOCKER, "inside::a_command_runs_in_the_deployed_version_and_never_in_the_one_before")

@@ -42,7 +42,7 @@ fn the_example_recipe_climbs_to_level_4_and_the_result_tells_all() {
     let run = host.run().env("CCCI_TESTS_DIR", &tests).end().expect_clean(0);
     let results = run.results();
     assert_eq!((&results["verdict"], &results["exit_code"]), (&json!("green"), &json!(0)));
-    assert_eq!((&results["schema"], &results["level"]), (&json!(1), &json!(4)));
+    assert_eq!((&results["schema"], &results["level"]), (&json!(2), &json!(4)));
     for name in ["install", "upgrade", "backup_restore", "functional"] {
         assert_eq!(rung(&results, name), "pass");
     }
@@ -248,11 +248,13 @@ fn tests_that_were_all_skipped_are_no_pass() {
     let host = Host::new();
     let skipped = |results: &Value, said: &str| {
         assert_eq!(rung(results, "functional"), "unver", "{results:#}");
+        assert_eq!(results["verdict"], "incomplete", "asked for, and no answer: {results:#}");
+        assert!(results["reason"].as_str().unwrap().contains(said), "{results:#}");
         assert!(results["rungs"]["functional"].to_string().contains(said), "{results:#}");
         assert_eq!(results["level"], 3);
     };
     let _folder = host.folder("hello").script("custom/check", "echo not on this host; exit 77");
-    skipped(&host.run().end().expect_clean(0).results(), "the test skipped itself: not on this host");
+    skipped(&host.run().end().expect_clean(69).results(), "the test skipped itself: not on this host");
 
     // A pytest of the size of a postcard: it writes the report that pytest writes.
     let xml = "<testsuites><testsuite name=\"pytest\" tests=\"1\" skipped=\"1\" failures=\"0\" errors=\"0\">\
@@ -261,7 +263,7 @@ fn tests_that_were_all_skipped_are_no_pass() {
     let script = format!("for arg; do case $arg in --junitxml=*) echo '{xml}' >\"${{arg#--junitxml=}}\" ;; esac; done");
     host.program("python3", &script);
     let _folder = host.folder("hello").file("custom/test_x.py", "");
-    skipped(&host.run().end().expect_clean(0).results(), "every test was skipped (1)");
+    skipped(&host.run().end().expect_clean(69).results(), "every test was skipped (1)");
 }
 
 #[test]
@@ -306,6 +308,67 @@ fn only_the_stages_that_were_asked_for_run() {
     assert_eq!(results["level"], 1, "what was not looked at carries nothing");
     let typo = host.run().args(["--stages", "instal"]).end().expect_clean(2);
     assert!(typo.err().contains("invalid value 'instal'"), "{}", typo.err());
+}
+
+#[test]
+fn a_stage_runs_with_those_that_it_needs() {
+    let host = Host::new();
+    let _folder = host.folder("hello").script("custom/check", BROKEN);
+    let results = host.run().args(["--stages", "restore"]).end().expect_clean(0).results();
+    assert_eq!(results["asked"], json!(["install", "backup", "restore"]));
+    for tier in ["install", "backup", "restore"] {
+        assert_eq!(stage(&results, tier)["outcome"], "pass", "{tier}");
+    }
+    let _folder = host.folder("hello").script("test_restore.sh", BROKEN);
+    let results = host.run().args(["--stages", "restore"]).end().expect_clean(1).results();
+    assert_eq!(stage(&results, "restore")["outcome"], "fail");
+}
+
+/// Takes the lines with a word out of the run's events, so that nothing of them is left.
+fn lose(word: &str) -> String {
+    format!("events=$(dirname \"$CCCI_DEPLOY_COUNT_FILE\")/events.jsonl; sed -i '/{word}/d' \"$events\"")
+}
+
+#[test]
+fn a_result_that_was_lost_is_never_green_and_is_named() {
+    for (word, what) in [
+        ("\"stage\",\"tier\":\"upgrade\"", "what became of the tier upgrade"),
+        ("\"upgrade\",\"name\":\"generic.commit\"", "tests of the tier upgrade"),
+        ("\"step\",\"name\":\"health\"", "of the worker's"),
+    ] {
+        let host = Host::new();
+        let _folder = host.folder("hello").script("custom/check", &lose(word));
+        let ended = host.run().end().expect_clean(69);
+        let results = ended.results();
+        assert_eq!((&results["verdict"], &results["exit_code"]), (&json!("incomplete"), &json!(69)));
+        assert!(results["missing"].to_string().contains(what), "{}", results["missing"]);
+        assert!(ended.out().contains("INCOMPLETE (exit 69)"), "{}", ended.out());
+        assert!(ended.out().contains("not known: "), "{}", ended.out());
+        ccci_tests::schema::expect_valid(&ccci_tests::schema::schema("results.schema.json"), &results);
+    }
+}
+
+#[test]
+fn events_that_cannot_be_read_are_incomplete_and_the_result_is_written() {
+    let host = Host::new();
+    let events = "events=$(dirname \"$CCCI_DEPLOY_COUNT_FILE\")/events.jsonl";
+    let _folder = host.folder("hello").script("custom/check", &format!("{events}; rm \"$events\"; mkfifo \"$events\""));
+    let results = host.run().end().expect_clean(69).results();
+    assert_eq!(results["verdict"], "incomplete", "{results:#}");
+    assert!(results["missing"].to_string().contains("events.jsonl"), "{}", results["missing"]);
+}
+
+#[test]
+fn what_a_test_leaves_in_the_events_costs_nothing_and_proves_nothing() {
+    let half = "printf '{\"text\":\"\\303' >>\"$events\"";
+    let pass = "echo '{\"at\":\"2026-01-01T00:00:00Z\",\"event\":\"stage\",\"tier\":\"custom\",\"outcome\":\"pass\",\
+                \"milliseconds\":1,\"tests\":0}' >>\"$events\"";
+    let script = |what: &str| format!("events=$(dirname \"$CCCI_DEPLOY_COUNT_FILE\")/events.jsonl; {what}");
+    let host = Host::new();
+    let _folder = host.folder("hello").script("test_upgrade.sh", &script(half)).script("custom/check", &script(half));
+    host.run().end().expect_clean(0);
+    let _folder = host.folder("hello").script("custom/check", &script(&format!("{pass}; exit 1")));
+    host.run().end().expect_clean(1);
 }
 
 #[test]

@@ -5,10 +5,11 @@
 //! written before it is created (`[48]`). Whole files are replaced atomically.
 
 pub mod claim;
+pub mod lines;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::name::RunId;
 use crate::substrate::Object;
+pub use lines::{Lines, Torn};
 
 /// Why a run directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,8 @@ pub mod file {
     pub const PRECLEAN: &str = "preclean.json";
     /// The result.
     pub const RESULTS: &str = "results.json";
+    /// A guard's result, where its directory stays.
+    pub const GUARD: &str = "guard.json";
     /// All that was said.
     pub const LOG: &str = "run.log";
     /// The archives of the app's volumes: a directory.
@@ -137,39 +141,26 @@ impl RunDir {
         RunDirError { doing, path: self.join(name), source }
     }
 
-    /// Appends a line of JSON, in one write, so that the lines of several processes do not mix.
+    /// Appends a line of JSON, in one write, so that the lines of several processes do not mix. It begins a line of its
+    /// own, whatever a full disk or a crash has left before it.
     ///
     /// # Errors
-    /// [`RunDirError`].
+    /// [`RunDirError`]; then the line is not there, or part of it is.
     pub fn append(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirError> {
-        let write = || {
-            let mut line = serde_json::to_vec(value)?;
+        let written = serde_json::to_vec(value).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
-            OpenOptions::new().append(true).create(true).mode(0o600).open(self.join(name))?.write_all(&line)
-        };
-        write().map_err(|source| self.failed("append to", name, source))
+            lines::append(&self.join(name), &line)
+        });
+        written.map_err(|source| self.failed("append to", name, source))
     }
 
-    /// The lines of a file that [`RunDir::append`] wrote. A line that a full disk or a crash cut short
-    /// is left out; a missing file has none.
+    /// The lines of a file that [`RunDir::append`] wrote, and those that a full disk, a crash or somebody else has
+    /// spoilt; a missing file has none.
     ///
     /// # Errors
     /// [`RunDirError`] when the file is there and cannot be read.
-    pub fn lines<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, RunDirError> {
-        let file = match File::open(self.join(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.failed("read", name, error)),
-        };
-        let mut values = Vec::new();
-        for line in BufReader::new(file).lines() {
-            let line = line.map_err(|source| self.failed("read", name, source))?;
-            match serde_json::from_str(&line) {
-                Ok(value) => values.push(value),
-                Err(error) => tracing::debug!(file = name, %error, "passed over a line"),
-            }
-        }
-        Ok(values)
+    pub fn lines<T: DeserializeOwned>(&self, name: &str) -> Result<Lines<T>, RunDirError> {
+        lines::read(&self.join(name)).map_err(|source| self.failed("read", name, source))
     }
 
     /// Replaces a file: the old one or the new one is there, whole, whatever happens.
@@ -263,12 +254,13 @@ impl RunDir {
         }
     }
 
-    /// What was planned so far.
+    /// What was planned so far. A line that is not whole was never on the disk when [`RunDir::plan`] returned, so nothing
+    /// was made of it.
     ///
     /// # Errors
     /// [`RunDirError`] when the record is there and cannot be read.
     pub fn planned(&self) -> Result<Vec<Object>, RunDirError> {
-        self.lines(file::PLANNED)
+        Ok(self.lines(file::PLANNED)?.items)
     }
 }
 
@@ -318,16 +310,5 @@ mod tests {
         assert_eq!(second_id.as_str(), format!("7-{}", std::process::id()));
         assert_ne!(first.path(), second.path());
         assert!(RunDir::create(runs.path(), &id).is_err(), "never shared");
-    }
-
-    #[test]
-    fn a_torn_last_line_costs_only_itself() {
-        let runs = tempfile::tempdir().unwrap();
-        let (dir, _) = RunDir::create(runs.path(), &RunId::new("1").unwrap()).unwrap();
-        dir.append(file::EVENTS, &1).unwrap();
-        dir.append(file::EVENTS, &2).unwrap();
-        OpenOptions::new().append(true).open(dir.join(file::EVENTS)).unwrap().write_all(b"{\"tor").unwrap();
-        assert_eq!(dir.lines::<u32>(file::EVENTS).unwrap(), [1, 2]);
-        assert_eq!(dir.lines::<u32>("missing").unwrap(), [] as [u32; 0]);
     }
 }

@@ -147,6 +147,10 @@ protections! {
     OwnService,
     /// An app that nobody can ask has not passed.
     Asked,
+    /// A line that was cut short ends where the next one begins.
+    HealedLine,
+    /// A run is green only if all that it said was read, and each tier that was asked for has passed.
+    Completeness,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -14,7 +14,7 @@ Exit codes:
     0  green
     1  red: a test failed, the deploy count is off, or something was left behind
     2  usage, configuration or test-folder error
-   69  the host cannot do it; not the recipe's fault
+   69  the host cannot do it, or not all that the verdict needs is known; not the recipe's fault
    75  the lock was not had in time, the conflict was refused, or too little time is left
   142  the deadline passed
   143  cancelled";
@@ -216,7 +216,7 @@ pub(crate) struct Run {
     /// The folder with a test folder per recipe [default: tests/recipes, where it exists]
     #[arg(long, value_name = "DIR", env = "CCCI_TESTS_DIR", value_parser = folder)]
     pub(crate) tests_dir: Option<PathBuf>,
-    /// Which stages to run, separated by commas [default: all]
+    /// Which stages to run, separated by commas, with those that they need (restore: backup) [default: all]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', env = "STAGES")]
     pub(crate) stages: Vec<Tier>,
     /// Begin with the data kept of the last good release, upgrade them to the ref, run the upgrade and custom

@@ -82,23 +82,27 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
 pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (ear, request) = begin(|cwd| request::of_guard(guard, Settings::load(config)?, cwd))?;
     let (dir, request, console) = open(request)?;
-    if let Job::Guard(job) = &request.plan.job
-        && let Err(error) = crate::guard::save_teardown(job, &dir)
-    {
+    let Job::Guard(job) = request.plan.job.clone() else {
+        return Err(anyhow::anyhow!("this is no guard's plan").context(Unable));
+    };
+    if let Err(error) = crate::guard::save_teardown(&job, &dir) {
         discard(&dir);
         return Err(error.context(Usage));
     }
     match Keeper::new(ear, console, dir.clone(), request.plan.clone()).keep() {
         Ok(mut kept) => {
-            let (code, clean) = results::of_guard(&request.plan, &dir, &kept.facts, &mut kept.console)?;
-            if !clean {
+            let result = results::guard::conclude(&request.plan, &job, &dir, &kept.facts, &mut kept.console)?;
+            if !result.clean {
+                if let Err(error) = result.write(&dir) {
+                    kept.console.say(&format!("!! {error}"));
+                }
                 // The record in the lock's file leads the next guard to what this one left.
                 dir.unclaim();
-                return Ok(ExitCode::from(code));
+                return Ok(ExitCode::from(result.exit_code));
             }
             discard(&dir);
             give_up(kept, &dir);
-            Ok(ExitCode::from(code))
+            Ok(ExitCode::from(result.exit_code))
         }
         Err(not_taken) => {
             discard(&dir);

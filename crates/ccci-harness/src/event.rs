@@ -1,9 +1,18 @@
 //! What a run reports while it runs: a line each in `events.jsonl`, appended by keeper, worker and
 //! reaper alike, so that whoever dies loses nothing it had said.
+//!
+//! An event that cannot be written (full disk) ends no run. Who has it keeps it in memory, and writes it before its next
+//! one. The worker numbers its events, and [`Event::Done`] is its last word: so whoever concludes the run sees whether
+//! one is missing, also when the worker is gone. What stands in the file without a number is not the worker's.
 
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ccci_core::lifetime::Cause;
+use ccci_core::lifetime::clock::Deadline;
+use ccci_core::process::wait_ready;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::snapshot::Origin;
 use jiff::Timestamp;
@@ -46,6 +55,8 @@ pub(crate) enum Event {
         #[serde(flatten)]
         outcome: Outcome,
         milliseconds: u64,
+        /// How many tests of it were reported.
+        tests: usize,
     },
     /// The recipe was linted.
     Lint {
@@ -70,6 +81,30 @@ pub(crate) enum Event {
     },
     /// Something that the result should mention.
     Note { text: String },
+}
+
+impl Event {
+    /// Whether only the worker can say it.
+    pub(crate) const fn is_the_workers(&self) -> bool {
+        match self {
+            Self::Phase { .. }
+            | Self::Step { .. }
+            | Self::Waiting { .. }
+            | Self::Locked { .. }
+            | Self::Cancelled { .. }
+            | Self::Note { .. } => false,
+            Self::Version { .. }
+            | Self::Quick { .. }
+            | Self::HandedOn(_)
+            | Self::Test { .. }
+            | Self::Stage { .. }
+            | Self::Lint { .. }
+            | Self::Deploys { .. }
+            | Self::Secrets { .. }
+            | Self::Done { .. }
+            | Self::Command { .. } => true,
+        }
+    }
 }
 
 /// What a release's run hands on.
@@ -97,14 +132,71 @@ pub(crate) enum WorkerEnd {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stamped {
     pub(crate) at: Timestamp,
+    /// The how-manieth of the worker it is, from one. Nobody else's has a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) n: Option<u64>,
     #[serde(flatten)]
     pub(crate) event: Event,
 }
 
-/// Reports an event. A report that cannot be written (full disk) must not end the run: it is logged.
+/// What this process has to say, and could not yet.
+static LOG: Mutex<Log> = Mutex::new(Log { number: None, unsaid: VecDeque::new() });
+
+/// So many events wait for a disk at most. That one of the worker's was dropped shows in its numbers.
+const UNSAID: usize = 4096;
+/// How often a full disk is asked whether it still is.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+struct Log {
+    /// The number of the last event, in the worker.
+    number: Option<u64>,
+    unsaid: VecDeque<(PathBuf, Stamped)>,
+}
+
+impl Log {
+    fn say(&mut self) {
+        while let Some((dir, stamped)) = self.unsaid.front() {
+            if let Err(error) = RunDir::open(dir.clone()).append(file::EVENTS, stamped) {
+                tracing::error!(%error, "an event could not be written, and is tried again with the next one");
+                break;
+            }
+            self.unsaid.pop_front();
+        }
+    }
+}
+
+/// Whoever panicked while it had the log left it whole.
+fn log() -> std::sync::MutexGuard<'static, Log> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This process is the worker from now on: its events are numbered. What the keeper, whose copy it is, could not say
+/// yet is the keeper's to say.
+pub(crate) fn begin_numbers() {
+    *log() = Log { number: Some(0), unsaid: VecDeque::new() };
+}
+
+/// Reports an event. One that cannot be written must not end the run: it is written before the next one.
 pub(crate) fn report(dir: &RunDir, event: Event) {
-    if let Err(error) = dir.append(file::EVENTS, &Stamped { at: Timestamp::now(), event }) {
-        tracing::error!(%error, "an event is lost");
+    let mut log = log();
+    let n = log.number.map(|number| number + 1);
+    log.number = n;
+    if log.unsaid.len() == UNSAID {
+        log.unsaid.pop_front();
+    }
+    log.unsaid.push_back((dir.path().to_owned(), Stamped { at: Timestamp::now(), n, event }));
+    log.say();
+}
+
+/// Waits at most so long until all that was reported is written.
+pub(crate) fn settle(limit: Duration) {
+    let until = Deadline::after(limit);
+    while !log().unsaid.is_empty() && !until.passed() {
+        if let Err(error) = wait_ready(&mut [], Some(ASK_AGAIN)) {
+            tracing::debug!(%error, "the disk is not waited for");
+            return;
+        }
+        log().say();
     }
 }
 

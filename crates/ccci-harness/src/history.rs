@@ -13,7 +13,7 @@ use ccci_core::rundir::file;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Verdict;
-use crate::results::{Previous, Results, SCHEMA};
+use crate::results::{OLDEST_SCHEMA, Previous, Results, SCHEMA};
 
 /// No result gets near this; more is not ours.
 const LONGEST_FILE: u64 = 16 << 20;
@@ -73,7 +73,7 @@ fn read(dir: PathBuf) -> Option<Past> {
     let results = serde_json::from_slice::<Results>(&bytes)
         .inspect_err(|error| tracing::debug!(dir = %dir.display(), %error, "passed over a result"))
         .ok()?;
-    (results.schema == SCHEMA).then_some(Past { dir, results })
+    (OLDEST_SCHEMA..=SCHEMA).contains(&results.schema).then_some(Past { dir, results })
 }
 
 /// How long each phase usually takes: the median of earlier green runs, in milliseconds.

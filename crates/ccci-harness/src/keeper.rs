@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) host: Option<String>,
     /// Every reaper died.
     pub(crate) no_reaper: bool,
+    /// A worker was started, so there is something to take down.
+    pub(crate) worked: bool,
 }
 
 /// Keeps one run.
@@ -189,6 +191,7 @@ impl Keeper {
                 return Ok(());
             }
         };
+        self.facts.worked = true;
         drop(alive_end);
         let mut grace: Option<Deadline> = None;
         let mut beat = Deadline::after(self.console.pace());

@@ -120,6 +120,15 @@ impl Tier {
     pub(crate) const ALL: [Self; 5] = [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom];
     /// The stages of a quick run: kept data, the upgrade of them, what it came to.
     pub(crate) const QUICK: [Self; 3] = [Self::Install, Self::Upgrade, Self::Custom];
+
+    /// The stages without which there is nothing for this one to do.
+    pub(crate) const fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Install => &[],
+            Self::Upgrade | Self::Backup | Self::Custom => &[Self::Install],
+            Self::Restore => &[Self::Install, Self::Backup],
+        }
+    }
 }
 
 impl fmt::Display for Tier {
@@ -174,6 +183,8 @@ pub(crate) enum Verdict {
     Red,
     Usage,
     Host,
+    /// Something that the verdict needs is not known.
+    Incomplete,
     Busy,
     Deadline,
     Cancelled,
@@ -187,9 +198,18 @@ impl Verdict {
             Self::Red => "red",
             Self::Usage => "usage",
             Self::Host => "host",
+            Self::Incomplete => "incomplete",
             Self::Busy => "busy",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the run went to its end, and this is what its tests amount to.
+    pub(crate) const fn is_on_the_tests(self) -> bool {
+        match self {
+            Self::Green | Self::Red | Self::Incomplete => true,
+            Self::Usage | Self::Host | Self::Busy | Self::Deadline | Self::Cancelled => false,
         }
     }
 
@@ -199,7 +219,7 @@ impl Verdict {
             Self::Green => exit::GREEN,
             Self::Red => exit::RED,
             Self::Usage => exit::USAGE,
-            Self::Host => exit::HOST,
+            Self::Host | Self::Incomplete => exit::HOST,
             Self::Busy => exit::BUSY,
             Self::Deadline => exit::DEADLINE,
             Self::Cancelled => exit::CANCELLED,
@@ -223,9 +243,9 @@ mod tests {
 
     #[test]
     fn no_ending_is_what_drone_takes_for_a_success() {
-        use Verdict::{Busy, Cancelled, Deadline, Green, Host, Red, Usage};
-        let codes = [Green, Red, Usage, Host, Busy, Deadline, Cancelled].map(Verdict::exit_code);
-        assert_eq!(codes, [0, 1, 2, 69, 75, 142, 143], "never 78");
+        use Verdict::{Busy, Cancelled, Deadline, Green, Host, Incomplete, Red, Usage};
+        let codes = [Green, Red, Usage, Host, Incomplete, Busy, Deadline, Cancelled].map(Verdict::exit_code);
+        assert_eq!(codes, [0, 1, 2, 69, 69, 75, 142, 143], "never 78");
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn verdict(results: &Results) -> Markup {
     let class = match results.verdict {
         Verdict::Green => "pass",
         Verdict::Red | Verdict::Deadline => "fail",
-        Verdict::Usage | Verdict::Host | Verdict::Busy | Verdict::Cancelled => "unver",
+        Verdict::Usage | Verdict::Host | Verdict::Incomplete | Verdict::Busy | Verdict::Cancelled => "unver",
     };
     chip(class, results.verdict.word())
 }

@@ -29,13 +29,13 @@ pub(crate) struct Progress {
 impl Progress {
     /// Where the run in `dir` is; `None` when it has not begun, or this user may not look.
     pub(crate) fn read(dir: &RunDir) -> Option<Self> {
-        Self::of(&dir.lines(file::EVENTS).ok()?)
+        Self::of(&dir.lines(file::EVENTS).ok()?.items)
     }
 
     /// What the events amount to.
     pub(crate) fn of(events: &[Stamped]) -> Option<Self> {
         let mut progress: Option<Self> = None;
-        for Stamped { at, event } in events {
+        for Stamped { at, event, .. } in events {
             let begun = |phase: &str| Self { phase: phase.to_owned(), since: *at, step: None, waits_for: None };
             match (event, &mut progress) {
                 (Event::Locked { .. }, _) => progress = Some(begun("preclean")),
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn at(second: i64, event: Event) -> Stamped {
-        Stamped { at: Timestamp::from_second(second).unwrap(), event }
+        Stamped { at: Timestamp::from_second(second).unwrap(), n: None, event }
     }
 
     fn named<T>(make: impl Fn(String) -> T, name: &str) -> T {

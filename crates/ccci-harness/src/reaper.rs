@@ -20,7 +20,7 @@ use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::lock::{AppLock, LockError, Owner};
 use ccci_core::process::orphans;
 use ccci_core::process::tagged::{self, Tag};
-use ccci_core::rundir::{RunDir, file};
+use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::teardown::{Receipt, Removed, Residue, Teardown, take_down};
 use nix::unistd::Pid;
 
@@ -162,10 +162,20 @@ fn under_the_lock(
             };
             let substrates = engine::substrate(job.engine, &plan.places);
             // Its dependencies' locks first, so that nobody reaps one under the app that uses it.
-            let dependencies =
-                if teardown { dependencies::taken(plan, dir, until.left() / DEPENDENCY_SHARE) } else { Vec::new() };
-            // A record that cannot be read costs what only it knows of; what exists is found all the same.
-            let planned = if teardown { dir.planned().unwrap_or_default() } else { Vec::new() };
+            let mut unread = Vec::new();
+            let mut note = |what: &str, error: &RunDirError| unread.push(dependencies::unread(what, error));
+            let share = until.left() / DEPENDENCY_SHARE;
+            let dependencies = if teardown { dependencies::taken(plan, dir, share) } else { Ok(Vec::new()) };
+            let dependencies = dependencies.unwrap_or_else(|error| {
+                note("the apps that this one needed", &error);
+                Vec::new()
+            });
+            // What exists is found all the same.
+            let planned = if teardown { dir.planned() } else { Ok(Vec::new()) };
+            let planned = planned.unwrap_or_else(|error| {
+                note("what only the record of what was planned names", &error);
+                Vec::new()
+            });
             let own = Teardown {
                 lock,
                 substrates: &substrates,
@@ -176,12 +186,14 @@ fn under_the_lock(
                 budget: left(until),
             };
             let mut receipt = take_down(&own, &mut journal);
+            receipt.residue.extend(unread);
             for dependency in dependencies {
                 let next = Teardown { budget: left(until), ..own };
                 dependency.take_down(&next, dir, &mut receipt, &mut journal);
             }
             if teardown && let Ok(removed) = dir.lines::<Removed>(file::REMOVED) {
                 // A reaper before this one may have died half-way: what it removed is on the receipt too.
+                let removed = removed.items;
                 let before = removed.len().saturating_sub(receipt.removed.len());
                 receipt.removed.splice(..0, removed.into_iter().take(before));
             }
@@ -216,9 +228,14 @@ fn orphaned(
     console: &mut Console,
 ) -> anyhow::Result<()> {
     console.say("== the keeper is gone: the reaper concludes the run ==");
-    let facts = Facts { cause: Some(Cause::KeeperDied), ..Facts::default() };
+    let facts = Facts { cause: Some(Cause::KeeperDied), worked: true, ..Facts::default() };
     report(dir, Event::Cancelled { cause: Cause::KeeperDied });
-    let concluded = results::conclude(plan, dir, &facts, console);
+    let concluded = match &plan.job {
+        Job::Recipe(_) => results::conclude(plan, dir, &facts, console).map(Some),
+        Job::Guard(job) => results::guard::conclude(plan, job, dir, &facts, console)
+            .and_then(|result| result.write(dir))
+            .map(|()| None),
+    };
     let marked = if clean { dir.mark(file::CLEAN) } else { Ok(()) };
     // What a guard left is found by the record in its lock's file; what a run left, by its name.
     if let Some(lock) = lock
@@ -226,7 +243,7 @@ fn orphaned(
     {
         lock.release()?;
     }
-    if let Ok(results) = &concluded {
+    if let Ok(Some(results)) = &concluded {
         // What the keeper had begun to tell ended with it.
         forge::conclude(None, plan, results, console);
     }

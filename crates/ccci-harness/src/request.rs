@@ -61,7 +61,7 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         (_, found) => found?.map(|endpoint| endpoint.to_string()),
     };
     let tests_dir = cwd.join(run.tests_dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(TESTS_DIR.into()));
-    let stages = stages(run.stages, run.quick);
+    let stages = stages(&run.stages, run.quick);
     let job = Job::Recipe(RecipeJob {
         recipe: recipe.to_string(),
         domain: domain.to_string(),
@@ -122,13 +122,15 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
     })
 }
 
-/// The stages that were asked for by name; else those of a quick run, or all.
-fn stages(named: Vec<Tier>, quick: bool) -> Vec<Tier> {
-    match (named.is_empty(), quick) {
+/// The stages that were asked for by name, with those that they need; else those of a quick run, or all.
+fn stages(named: &[Tier], quick: bool) -> Vec<Tier> {
+    let wanted = match (named.is_empty(), quick) {
         (false, _) => named,
-        (true, true) => Tier::QUICK.to_vec(),
-        (true, false) => Tier::ALL.to_vec(),
-    }
+        (true, true) => &Tier::QUICK,
+        (true, false) => &Tier::ALL,
+    };
+    let needed = |tier: Tier| wanted.iter().any(|wanted| *wanted == tier || wanted.needs().contains(&tier));
+    Tier::ALL.into_iter().filter(|tier| needed(*tier)).collect()
 }
 
 /// `auto`: where this node can deploy onto a Swarm, by abra if it is installed; else `local`.
@@ -202,9 +204,17 @@ mod tests {
 
     #[test]
     fn a_quick_run_leaves_backup_and_restore_out_unless_stages_are_named() {
-        assert_eq!(stages(Vec::new(), true), [Tier::Install, Tier::Upgrade, Tier::Custom]);
-        assert_eq!(stages(vec![Tier::Backup], true), [Tier::Backup]);
-        assert_eq!(stages(Vec::new(), false), Tier::ALL);
+        assert_eq!(stages(&[], true), [Tier::Install, Tier::Upgrade, Tier::Custom]);
+        assert_eq!(stages(&[Tier::Backup], true), [Tier::Install, Tier::Backup]);
+        assert_eq!(stages(&[], false), Tier::ALL);
+    }
+
+    #[test]
+    fn a_stage_brings_those_that_it_needs_in_their_order_and_once() {
+        use Tier::{Backup, Custom, Install, Restore, Upgrade};
+        assert_eq!(stages(&[Restore], false), [Install, Backup, Restore]);
+        assert_eq!(stages(&[Custom, Custom, Upgrade], false), [Install, Upgrade, Custom]);
+        assert_eq!(stages(&[Install], false), [Install]);
     }
 
     #[test]

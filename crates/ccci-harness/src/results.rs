@@ -1,12 +1,18 @@
 //! What a run came to: from its events and its receipt to `results.json` and the exit code.
 //!
-//! [`assemble`] is pure: the same events and receipt always give the same verdict, whoever concludes
-//! the run (the keeper, or the reaper when the keeper was killed).
+//! [`assemble`] is pure: the same evidence always gives the same verdict, whoever concludes the run (the keeper, or the
+//! reaper when the keeper was killed). `evidence` says what is known, `verdict` what that amounts to. A guard's result
+//! is in `guard`.
 
+mod evidence;
+pub(crate) mod guard;
 pub(crate) mod junit;
 pub(crate) mod promotion;
 mod story;
+#[cfg(test)]
+mod streams;
 pub(crate) mod summary;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -18,18 +24,22 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::console::Console;
-use crate::event::{Event, Stamped};
 use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
 use crate::page::badge;
 use crate::page::run::{self, Files};
 use crate::plan::{Job, Plan};
+pub(crate) use evidence::Evidence;
 pub(crate) use promotion::Promotion;
-use story::{Story, judge};
+use story::Story;
+use verdict::{Asked, Case, judge, missing};
 
-/// The version of the shape of `results.json`; a reader must refuse a later one.
-pub(crate) const SCHEMA: u32 = 1;
+/// The version of the shape of `results.json`; a reader must refuse a later one. Since 2 a run whose result is not known
+/// in full is `incomplete`.
+pub(crate) const SCHEMA: u32 = 2;
+/// The oldest version that is still read.
+pub(crate) const OLDEST_SCHEMA: u32 = 1;
 
 /// `results.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +61,9 @@ pub(crate) struct Results {
     pub(crate) cause: Option<Cause>,
     /// The one thing that went wrong, if any.
     pub(crate) reason: Option<String>,
+    /// What the verdict needs and nobody knows; nothing for a run that was ended before it could be known.
+    #[serde(default)]
+    pub(crate) missing: Vec<String>,
     pub(crate) level: usize,
     /// The recipe's run before this one that tells of a level.
     #[serde(default)]
@@ -152,18 +165,16 @@ pub(crate) struct Flags {
     pub(crate) no_secret_leak: Option<bool>,
 }
 
-/// Concludes a run: assembles, writes everything, says the summary.
+/// Concludes a run: assembles, writes everything, says the summary. What of the run's files cannot be read makes the
+/// result incomplete, and keeps nobody from writing it.
 ///
 /// # Errors
-/// When the events cannot be read or `results.json` cannot be written.
+/// When `results.json` cannot be written.
 pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut Console) -> anyhow::Result<Results> {
-    let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
-    let receipt: Option<Receipt> = dir.read_json(file::RECEIPT)?;
-    let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
-    let mut results = assemble(plan, facts, &events, receipt, preclean, Timestamp::now());
+    let mut results = assemble(plan, facts, Evidence::read(dir), Timestamp::now());
     promotion::settle(plan, &mut results, console);
     results.previous = Past::before(&results, &plan.places.runs_dir);
-    write(plan, dir, &results, console)?;
+    write(dir, &results, console)?;
     Ok(results)
 }
 
@@ -179,60 +190,57 @@ pub(crate) fn without_lock(
     why: &str,
     console: &mut Console,
 ) -> anyhow::Result<Results> {
-    let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
-    let mut results = assemble(plan, &Facts::default(), &events, None, None, Timestamp::now());
+    let mut results = assemble(plan, &Facts::default(), Evidence::read(dir), Timestamp::now());
     results.verdict = verdict;
     results.exit_code = verdict.exit_code();
     results.cause = cause;
     results.reason = Some(why.to_owned());
-    write(plan, dir, &results, console)?;
+    results.missing.clear();
+    write(dir, &results, console)?;
     Ok(results)
 }
 
-fn write(plan: &Plan, dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
-    match &plan.job {
-        Job::Recipe(_) => dir.write_json(file::RESULTS, results)?,
-        // Nobody counts on a guard's: it is there only because the keeper was killed, and somebody waits for the lock.
-        Job::Guard(_) => dir.put_json(file::RESULTS, results)?,
+fn write(dir: &RunDir, results: &Results, console: &mut Console) -> anyhow::Result<()> {
+    dir.write_json(file::RESULTS, results)?;
+    // The result once more, for whoever looks at it now. It stands, whether or not these can be written.
+    let junit = junit::xml(results).and_then(|xml| Ok(dir.put("junit.xml", xml.as_bytes())?));
+    let files = Files::of(dir.path()).unwrap_or_else(|error| {
+        console.say(&format!("!! the page is without logs: {error}"));
+        Files::default()
+    });
+    let badge = dir.put("badge.svg", badge::svg(results).as_bytes());
+    let page = dir.put("summary.html", run::page(results, &files, &[]).as_bytes());
+    for error in [junit.err(), badge.err().map(Into::into), page.err().map(Into::into)].into_iter().flatten() {
+        console.say(&format!("!! {error}"));
     }
-    // The result once more, for whoever looks at it now.
-    dir.put("junit.xml", junit::xml(results)?.as_bytes())?;
-    dir.put("badge.svg", badge::svg(results).as_bytes())?;
-    let files = Files::of(dir.path()).unwrap_or_default();
-    dir.put("summary.html", run::page(results, &files, &[]).as_bytes())?;
     for line in summary::lines(results, dir.path()) {
         console.plain(&line);
     }
     Ok(())
 }
 
-/// Puts a result together.
-pub(crate) fn assemble(
-    plan: &Plan,
-    facts: &Facts,
-    events: &[Stamped],
-    receipt: Option<Receipt>,
-    preclean: Option<Receipt>,
-    now: Timestamp,
-) -> Results {
-    let mut story = Story::default();
-    for stamped in events {
-        story.tell(stamped);
-    }
-    story.end_phase(now);
+/// Puts a recipe's result together.
+pub(crate) fn assemble(plan: &Plan, facts: &Facts, evidence: Evidence, now: Timestamp) -> Results {
+    let story = Story::of(&evidence.events, now);
     let stage_outcomes: BTreeMap<Tier, Outcome> =
         story.stages.iter().map(|stage| (stage.tier, stage.outcome.clone())).collect();
     let rungs = rungs(&stage_outcomes, story.lint.as_ref());
-    let (verdict, reason) = judge(facts, &story, receipt.as_ref());
-    let (asked, quick) = match &plan.job {
-        Job::Recipe(job) => (job.stages.clone(), job.quick.then(|| story.quick.unwrap_or_default())),
-        Job::Guard(_) => (Vec::new(), None),
+    let asked = match &plan.job {
+        Job::Recipe(job) => Asked::Tiers { tiers: &job.stages, quick: job.quick && job.stages == Tier::QUICK },
+        Job::Guard(_) => Asked::Command,
     };
+    let case = Case { facts, story: &story, evidence: &evidence, asked };
+    let (verdict, reason) = judge(&case);
+    let missing = if verdict.is_on_the_tests() { missing(&case) } else { Vec::new() };
     let (recipe, pr, git_ref, engine, domain) = match &plan.job {
         Job::Recipe(job) => {
             (job.recipe.clone(), job.pr.clone(), job.git_ref.clone(), job.engine.to_string(), job.domain.clone())
         }
         Job::Guard(job) => (job.command.join(" "), String::new(), String::new(), "guard".to_owned(), plan.subject()),
+    };
+    let (asked, quick) = match &plan.job {
+        Job::Recipe(job) => (job.stages.clone(), job.quick.then(|| story.quick.unwrap_or_default())),
+        Job::Guard(_) => (Vec::new(), None),
     };
     Results {
         schema: SCHEMA,
@@ -240,15 +248,16 @@ pub(crate) fn assemble(
         recipe,
         pr,
         git_ref,
-        version: story.version.clone(),
-        commit: story.commit.clone(),
-        upgraded_from: story.base.clone(),
+        version: story.version,
+        commit: story.commit,
+        upgraded_from: story.base,
         engine,
         domain,
         verdict,
         exit_code: verdict.exit_code(),
         cause: facts.cause.clone(),
         reason,
+        missing,
         level: level(&rungs),
         previous: None,
         rungs,
@@ -256,53 +265,15 @@ pub(crate) fn assemble(
         stages: story.stages,
         phases: story.phases,
         deploy_count: story.deploys,
-        preclean: preclean.filter(|preclean| !preclean.is_empty()),
+        preclean: evidence.preclean().filter(|preclean| !preclean.is_empty()).cloned(),
         flags: Flags {
-            clean_teardown: receipt.as_ref().map(Receipt::is_clean),
+            clean_teardown: evidence.receipt().map(Receipt::is_clean),
             no_secret_leak: story.leaked.as_ref().map(Vec::is_empty),
         },
-        receipt,
+        receipt: evidence.receipt().cloned(),
         quick,
         kept: story.handed.map(Promotion::from),
         started: plan.started,
         finished: now,
     }
-}
-
-/// A guard's exit code, and whether it left nothing behind.
-///
-/// # Errors
-/// When its files cannot be read.
-pub(crate) fn of_guard(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut Console) -> anyhow::Result<(u8, bool)> {
-    let events: Vec<Stamped> = dir.lines(file::EVENTS)?;
-    let receipt: Option<Receipt> = dir.read_json(file::RECEIPT)?;
-    let mut story = Story::default();
-    events.iter().for_each(|stamped| story.tell(stamped));
-    let (verdict, reason) = judge(facts, &story, receipt.as_ref());
-    // Ended while it cleared what an earlier guard had left, it has nothing of its own to leave.
-    let began = events.iter().any(|stamped| matches!(stamped.event, Event::Phase { .. }));
-    let preclean: Option<Receipt> = dir.read_json(file::PRECLEAN)?;
-    let clean = !facts.no_reaper
-        && if began {
-            receipt.as_ref().is_some_and(Receipt::is_clean)
-        } else {
-            preclean.as_ref().is_none_or(Receipt::is_clean)
-        };
-    if clean {
-        dir.mark(file::CLEAN)?;
-    } else {
-        console.say(&format!("cc-ci-run: {} left something behind; see {}", plan.subject(), dir.path().display()));
-    }
-    let code = match (&story.command, verdict) {
-        // The command's own end is passed on, unless the run was ended or something was left.
-        (Some((status, _)), Verdict::Green) => *status,
-        (Some((status, _)), Verdict::Red) if *status != 0 => *status,
-        (_, other) => {
-            if let Some(reason) = reason {
-                console.say(&format!("cc-ci-run: {reason}"));
-            }
-            other.exit_code()
-        }
-    };
-    Ok((code, clean))
 }

@@ -16,6 +16,7 @@ pub(crate) mod suite;
 
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use anyhow::Context;
 use ccci_core::lifetime::clock::Deadline;
@@ -27,11 +28,14 @@ use ccci_core::rundir::RunDir;
 use ccci_core::weaken::{self, Protection};
 
 use crate::console::Console;
-use crate::event::{Event, WorkerEnd, report};
+use crate::event::{self, Event, WorkerEnd, report};
 use crate::guard;
 use crate::plan::{Job, Plan, RecipeJob};
 use crate::reaper::{self, Mode};
 use dependencies::Dependencies;
+
+/// A disk that is full at the end is waited for so long.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Runs as the worker, and then as the reaper. Its exit code; other than the reaper's, it could not become one, and
 /// the keeper starts one.
@@ -42,6 +46,7 @@ pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd) -> anyh
     reaper::name_process("ccci-worker");
     // What loses its parent stays below the part that started it.
     orphans::adopt().context("cannot adopt orphans")?;
+    event::begin_numbers();
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     // Closed where this becomes the reaper, and by the exec that makes it one: that is how the keeper knows.
     let alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;
@@ -88,6 +93,8 @@ fn work(plan: &Plan, dir: &RunDir, lock: &AppLock) {
     });
     let finished = end == WorkerEnd::Finished;
     report(dir, Event::Done { end });
+    // What is not on the disk when this becomes the reaper is lost.
+    event::settle(LAST_WORD);
     if let Job::Recipe(RecipeJob { keep: Some(keep), .. }) = &plan.job
         && finished
     {

@@ -53,7 +53,8 @@ impl LiveRun {
     /// Whether it ever had its lock. On a full disk this may not be on record; then it says no.
     #[must_use]
     pub fn had_its_lock(&self) -> bool {
-        self.dir.lines::<Event>(file::EVENTS).is_ok_and(|events| events.iter().any(|line| line.event == "locked"))
+        let events = self.dir.lines::<Event>(file::EVENTS);
+        events.is_ok_and(|events| events.items.iter().any(|line| line.event == "locked"))
     }
 
     /// An fd that becomes readable when its keeper ends; `None` when it has ended.

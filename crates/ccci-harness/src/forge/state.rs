@@ -25,7 +25,7 @@ impl State {
             Verdict::Green => Self::Success,
             // A recipe that does not get done in its time is red as well.
             Verdict::Red | Verdict::Deadline => Self::Failure,
-            Verdict::Usage | Verdict::Host | Verdict::Busy | Verdict::Cancelled => Self::Error,
+            Verdict::Usage | Verdict::Host | Verdict::Incomplete | Verdict::Busy | Verdict::Cancelled => Self::Error,
         }
     }
 
@@ -46,9 +46,9 @@ mod tests {
 
     #[test]
     fn only_what_the_commit_did_is_its_failure() {
-        use Verdict::{Busy, Cancelled, Deadline, Green, Host, Red, Usage};
-        let shown = [Green, Red, Usage, Host, Busy, Deadline, Cancelled].map(State::of);
+        use Verdict::{Busy, Cancelled, Deadline, Green, Host, Incomplete, Red, Usage};
+        let shown = [Green, Red, Usage, Host, Incomplete, Busy, Deadline, Cancelled].map(State::of);
         use State::{Error, Failure, Success};
-        assert_eq!(shown, [Success, Failure, Error, Error, Error, Failure, Error]);
+        assert_eq!(shown, [Success, Failure, Error, Error, Error, Error, Failure, Error]);
     }
 }

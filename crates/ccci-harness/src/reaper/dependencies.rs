@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ccci_core::lock::{AppLock, LockError, LockPath};
 use ccci_core::name::{Domain, LockName, RecipeName};
-use ccci_core::rundir::{RunDir, file};
+use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::teardown::{Receipt, Removed, Residue, Teardown, take_down};
 use ccci_core::weaken::{self, Protection};
 
@@ -20,11 +20,11 @@ pub(super) struct Dependency {
 
 /// What the run had written down, each with its lock: free since the worker became the reaper or died,
 /// but for a janitor that was faster.
-pub(super) fn taken(plan: &Plan, dir: &RunDir, patience: Duration) -> Vec<Dependency> {
-    let records: Vec<Record> = dir.lines(file::DEPENDENCIES).unwrap_or_else(|error| {
-        tracing::error!(%error, "the record of dependencies cannot be read: what it names is the janitor's");
-        Vec::new()
-    });
+///
+/// # Errors
+/// When the record cannot be read. A line in it that is not whole announces nothing: nobody went on from it.
+pub(super) fn taken(plan: &Plan, dir: &RunDir, patience: Duration) -> Result<Vec<Dependency>, RunDirError> {
+    let records = dir.lines::<Record>(file::DEPENDENCIES)?.items;
     let mine = |record: Record| {
         // The record is in a directory that tests write to: only a name that this run itself would give.
         let domain = plan.dependency_domain(&RecipeName::new(&record.recipe).ok()?)?;
@@ -36,7 +36,12 @@ pub(super) fn taken(plan: &Plan, dir: &RunDir, patience: Duration) -> Vec<Depend
         let lock = take_within(&at, patience);
         Some(Dependency { record, domain, lock })
     };
-    records.into_iter().rev().filter(|_| weaken::on(Protection::DependencyRecord)).filter_map(mine).collect()
+    Ok(records.into_iter().rev().filter(|_| weaken::on(Protection::DependencyRecord)).filter_map(mine).collect())
+}
+
+/// What only a record knows of that cannot be read may be there still.
+pub(super) fn unread(what: &str, error: &RunDirError) -> Residue {
+    Residue { what: what.to_owned(), why: error.to_string() }
 }
 
 impl Dependency {
@@ -55,7 +60,10 @@ impl Dependency {
                 return;
             }
         };
-        let planned = dir.lines(&self.record.planned()).unwrap_or_default();
+        let planned = dir.lines(&self.record.planned()).map(|planned| planned.items).unwrap_or_else(|error| {
+            receipt.residue.push(unread(&format!("what was planned of {}", self.domain), &error));
+            Vec::new()
+        });
         let teardown = Teardown { lock: &lock, domain: &self.domain, planned: &planned, ..*own };
         let done = take_down(&teardown, journal);
         let clean = done.is_clean();

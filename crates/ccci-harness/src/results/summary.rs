@@ -25,6 +25,7 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         // A service's last lines stay together, below what they are the reason of.
         lines.push(format!("reason: {}", reason.replace('\n', "\n        ")));
     }
+    lines.extend(results.missing.iter().map(|missing| format!("not known: {missing}")));
     for (rung, outcome) in &results.rungs {
         let why = if outcome.reason().is_empty() { String::new() } else { format!("  {}", outcome.headline()) };
         lines.push(format!("  {:<15} {:<5}{why}", rung.to_string(), outcome.word()));
@@ -46,6 +47,7 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
             format!("teardown: clean, {} removed, {} ms", objects(receipt.removed.len()), receipt.milliseconds)
         }
         Some(receipt) => format!("teardown: NOT CLEAN, {} left behind", objects(receipt.residue.len())),
+        None if results.verdict.is_on_the_tests() => "teardown: NOT KNOWN, there is no report of it".to_owned(),
         None => "teardown: nothing was deployed, or there is no receipt".to_owned(),
     });
     if let Some(kept) = &results.kept {

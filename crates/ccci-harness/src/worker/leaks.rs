@@ -75,7 +75,7 @@ mod tests {
             std::fs::write(nested.join("data"), "hunter2").unwrap();
         }
         search(&dir, &[String::new(), "ab".to_owned(), " \n".to_owned(), "hunter2".to_owned()]);
-        let events: Vec<Value> = dir.lines(file::EVENTS).unwrap();
+        let events: Vec<Value> = dir.lines(file::EVENTS).unwrap().items;
         assert_eq!(events[0]["leaked_into"], serde_json::json!(["logs/backup/data", "words"]), "{events:?}");
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Stages<'run> {
     secrets: BTreeMap<String, String>,
     archive: Option<Archive>,
     outcomes: BTreeMap<Tier, Outcome>,
+    /// How many tests of each tier were reported.
+    reported: BTreeMap<Tier, usize>,
     /// What the app begins with.
     kept: Option<&'run Kept>,
     /// Whether the backup is to outlive the app.
@@ -57,9 +59,9 @@ impl<'run> Stages<'run> {
         lock: &'run AppLock,
         console: &'run mut Console,
     ) -> Self {
-        let (secrets, outcomes) = (BTreeMap::new(), BTreeMap::new());
+        let (secrets, outcomes, reported) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (archive, kept, saved) = (None, None, None);
-        Self { plan, job, app, engine, lock, console, secrets, archive, outcomes, kept, keeps: false, saved }
+        Self { plan, job, app, engine, lock, console, secrets, archive, outcomes, reported, kept, keeps: false, saved }
     }
 
     /// The app begins with these data.
@@ -166,7 +168,7 @@ impl<'run> Stages<'run> {
     fn skip(&mut self, tier: Tier, outcome: Outcome) {
         self.console.say(&format!("-- {tier}: {} ({})", outcome.word(), outcome.reason()));
         self.outcomes.insert(tier, outcome.clone());
-        report(self.app.dir, Event::Stage { tier, outcome, milliseconds: 0 });
+        self.report_tier(tier, outcome, 0);
     }
 
     /// One tier: its own steps, then the recipe's tests for it.
@@ -201,11 +203,11 @@ impl<'run> Stages<'run> {
             Err(EngineError::Recipe(reason)) => Outcome::fail(self.console.clean(&reason)),
             Err(EngineError::Host(message)) => {
                 let message = self.console.clean(&message);
-                report(self.app.dir, Event::Stage { tier, outcome: Outcome::unverified(&*message), milliseconds: 0 });
+                self.report_tier(tier, Outcome::unverified(&*message), 0);
                 return Err(Stop::Host(message));
             }
             Err(EngineError::Usage(message)) => {
-                report(self.app.dir, Event::Stage { tier, outcome: Outcome::unverified(&*message), milliseconds: 0 });
+                self.report_tier(tier, Outcome::unverified(&*message), 0);
                 return Err(Stop::Usage(message));
             }
         };
@@ -220,7 +222,7 @@ impl<'run> Stages<'run> {
             other => self.console.say(&format!("-- {tier}: {} — {}", other.word().to_uppercase(), other.headline())),
         }
         self.outcomes.insert(tier, outcome.clone());
-        report(self.app.dir, Event::Stage { tier, outcome: outcome.clone(), milliseconds });
+        self.report_tier(tier, outcome.clone(), milliseconds);
         Ok(outcome)
     }
 
@@ -250,7 +252,13 @@ impl<'run> Stages<'run> {
         report(self.app.dir, Event::Step { name: name.to_owned() });
     }
 
+    fn report_tier(&self, tier: Tier, outcome: Outcome, milliseconds: u64) {
+        let tests = self.reported.get(&tier).copied().unwrap_or(0);
+        report(self.app.dir, Event::Stage { tier, outcome, milliseconds, tests });
+    }
+
     fn report_test(&mut self, tier: Tier, test: &TestResult) {
+        *self.reported.entry(tier).or_default() += 1;
         let outcome = test.outcome.clone();
         let reason = if outcome.reason().is_empty() { String::new() } else { format!(" — {}", outcome.reason()) };
         let took = brief(Duration::from_millis(test.milliseconds));

@@ -211,7 +211,9 @@ impl Runs {
     /// A run whose directory this user may not read shows as its pid.
     fn read(runs_dir: &Path) -> Self {
         let entries = std::fs::read_dir(runs_dir).into_iter().flatten().flatten();
-        let open = entries.map(|entry| RunDir::open(entry.path())).filter(|dir| !dir.join(file::RESULTS).exists());
+        let open = entries
+            .map(|entry| RunDir::open(entry.path()))
+            .filter(|dir| ![file::RESULTS, file::GUARD].iter().any(|result| dir.join(result).exists()));
         let mut plans: Vec<(RunDir, Plan)> =
             open.filter_map(|dir| Some((dir.clone(), Plan::read(&dir).ok()?))).collect();
         plans.sort_by_key(|(_, plan)| plan.started);
