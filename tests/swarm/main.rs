@@ -14,6 +14,7 @@ mod leaving;
 mod lifetime;
 mod quick;
 mod rungs;
+mod variables;
 mod whole;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
             an_app_whose_guardians_all_died_is_removed_by_the_next_run,
             an_app_whose_guardians_all_died_is_removed_by_the_janitor,
             images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run;
+        variables: no_variable_of_a_recipe_is_one_of_a_program, no_variable_of_the_ci_step_is_one_of_a_recipe;
         inside: a_command_runs_in_the_deployed_version_and_never_in_the_one_before,
             two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves;
         clash: two_recipes_are_up_at_the_same_time, a_second_run_of_the_domain_waits_and_then_deploys_once;

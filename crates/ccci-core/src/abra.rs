@@ -90,7 +90,7 @@ impl Abra {
     }
 
     fn call(&self, words: &[&str], limit: Duration) -> Job {
-        Job::new(&self.program)
+        Job::tool(&self.program)
             .args(words)
             .args(["-n"])
             .env([("NO_COLOR", "1")])

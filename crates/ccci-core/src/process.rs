@@ -12,6 +12,7 @@ mod job;
 pub mod orphans;
 mod part;
 pub mod procfs;
+mod programs;
 pub mod tagged;
 mod terminal;
 pub mod tree;
@@ -31,6 +32,7 @@ pub use child::{Child, collect};
 pub use handle::{handle_of, signal_exactly, wait_ready};
 pub use job::{Finished, Job};
 pub use part::{fork_part, spawn_part};
+pub use programs::{Programs, acts_on_programs, is_in_environment, programs};
 
 /// How a job ended. "Timed out", "killed" and "exited" stay different to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,19 +94,16 @@ fn null() -> io::Result<OwnedFd> {
     Ok(File::open("/dev/null")?.into())
 }
 
-/// A program on the `PATH`.
+/// A program on the caller's `PATH`, as it was when this run began.
 #[must_use]
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|program| program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok())
+    programs().find(name)
 }
 
 /// `git` in a folder: it never asks, and never runs what a caller's config names.
 #[must_use]
 pub fn git(dir: &Path) -> Job {
-    Job::new("git")
+    Job::tool("git")
         .args([OsStr::new("-C"), dir.as_os_str()])
         .env([("GIT_TERMINAL_PROMPT", "0"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ASKPASS", "/bin/false")])
         .timeout(Duration::from_secs(300))

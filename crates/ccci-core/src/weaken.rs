@@ -151,6 +151,8 @@ protections! {
     HealedLine,
     /// A run is green only if all that it said was read, and each tier that was asked for has passed.
     Completeness,
+    /// A recipe's variables are data for the programs that read its files.
+    VariablesAreData,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

@@ -167,7 +167,7 @@ fn tool(name: &str, args: &[&str], remedy: &str, missing: Level) -> Finding {
         return Finding { level: missing, ..warn(name, "none on this host", remedy) };
     }
     let mut first = String::new();
-    let job = Job::new(name).args(args).timeout(Duration::from_secs(20));
+    let job = Job::tool(name).args(args).timeout(Duration::from_secs(20));
     let done = job.run_ok(&mut |line| {
         if first.is_empty() {
             line.clone_into(&mut first);

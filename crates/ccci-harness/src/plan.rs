@@ -12,6 +12,7 @@ use ccci_core::config::forge::Repository;
 use ccci_core::config::{Places, Settings, duration};
 use ccci_core::lock::LockPath;
 use ccci_core::name::{BaseDomain, Domain, LockName, NameError, RecipeName};
+use ccci_core::process::Programs;
 use ccci_core::process::procfs::Process;
 use ccci_core::process::tagged::{self, DOMAIN_VAR, LOCK_VAR, RUN_ID_VAR, Tag};
 use ccci_core::rundir::{RunDir, file};
@@ -128,6 +129,9 @@ pub(crate) struct Plan {
     pub(crate) places: Places,
     /// Where Docker is, as it was found when the run began: `$HOME`, and a context in it, may go.
     pub(crate) docker_host: Option<String>,
+    /// Where programs are, as they were found when the run began.
+    #[serde(default)]
+    pub(crate) programs: Programs,
     /// Whether stdout belongs to data or to the guarded command, so that talk goes to stderr.
     pub(crate) stdout_is_data: bool,
     /// How long its phases usually take.

@@ -83,6 +83,7 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Durati
     orphans::adopt().context("cannot adopt orphans")?;
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     let plan = Plan::read(dir)?;
+    plan.programs.clone().know();
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
     let budget = within.unwrap_or(plan.settings.teardown_budget);
     reap(&plan, dir, lock, mode, Deadline::after(budget))

@@ -38,7 +38,16 @@ pub(crate) struct RecipeToml {
     /// Apps that must be up before this one, in this order.
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) screenshot: Screenshot,
+    pub(crate) tests: Tests,
     pub(crate) local: Local,
+}
+
+/// What tests and hooks find around them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tests {
+    /// Variables of the CI step that they get though their names look like the CI's own or like a secret's.
+    pub(crate) environment: Vec<String>,
 }
 
 /// A recipe that this one needs.

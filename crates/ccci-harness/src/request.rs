@@ -11,6 +11,7 @@ use ccci_core::abra::Abra;
 use ccci_core::config::{Places, Settings};
 use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RecipeName, RunId};
+use ccci_core::process::programs;
 use ccci_core::process::tagged::RUN_ID_VAR;
 use ccci_core::process::tree;
 use jiff::Timestamp;
@@ -110,6 +111,7 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         deadline: settings.deadline,
         settings,
         docker_host: None,
+        programs: programs().clone(),
         stdout_is_data,
         expected: match &job {
             // What is usual is so for whole runs.

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::endpoint::config_dir;
 use super::{Docker, DockerError};
 use crate::process::{Finished, Job};
+
+/// A folder for the settings of a `docker` whose user has none.
+const NO_SETTINGS: &str = "/nonexistent/.docker";
 
 /// What is deployed.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +19,6 @@ pub struct Deploy {
     pub stack: String,
     /// Its files, the later ones over the earlier ones. Paths in them count from the first one's place.
     pub files: Vec<PathBuf>,
-    /// Variables for the files.
-    pub env: BTreeMap<String, String>,
     /// Whether services that the files no longer have are removed (incident `[19]`).
     pub prune: bool,
     /// Whether the registry is asked for an image's digest, as it is by default. An image that is
@@ -28,7 +30,21 @@ impl Docker {
     /// A call of the `docker` program that reaches this daemon.
     #[must_use]
     pub fn job<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Job {
-        Job::new("docker").args(args).env([self.variable()])
+        Job::tool("docker").args(args).env([self.variable()])
+    }
+
+    /// A call of the `docker` program in an environment that has nothing in it but `vars`: where the daemon is, and
+    /// whose credentials count, is said by arguments. For what a recipe's text is looked at with.
+    #[must_use]
+    pub fn bare_job<A: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+        vars: &BTreeMap<String, String>,
+    ) -> Job {
+        // Without a place for its settings the program would take its working directory for one.
+        let config = config_dir().unwrap_or_else(|| NO_SETTINGS.into());
+        let globals = ["--config".into(), config.into_os_string(), "--host".into(), self.endpoint.to_string().into()];
+        Job::tool("docker").bare().args(globals).args(args).env(vars)
     }
 
     /// What leads the `docker` program here. It comes before every context.
@@ -56,8 +72,7 @@ impl Docker {
         let resolve = if deploy.resolve_images { "always" } else { "never" };
         args.extend(["--resolve-image".to_owned(), resolve.to_owned(), deploy.stack.clone()]);
         let dir = deploy.files.first().and_then(|file| file.parent()).filter(|dir| dir.is_absolute());
-        // Ours last: a recipe's variables do not choose the daemon.
-        let job = self.job(args).env(&deploy.env).env([self.variable()]).timeout(timeout);
+        let job = self.job(args).timeout(timeout);
         let job = match dir {
             Some(dir) => job.dir(dir),
             None => job,

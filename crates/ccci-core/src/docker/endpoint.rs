@@ -49,14 +49,19 @@ impl Surroundings {
     #[must_use]
     pub fn of_process() -> Self {
         let text = |key| std::env::var(key).ok().filter(|value| !value.is_empty());
-        let dir = |key| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
             host: text("DOCKER_HOST"),
             context: text("DOCKER_CONTEXT"),
-            config_dir: dir("DOCKER_CONFIG").or_else(|| Some(dir("HOME")?.join(".docker"))),
+            config_dir: config_dir(),
             default_socket: PathBuf::from(DEFAULT_SOCKET),
         }
     }
+}
+
+/// Where this user's settings of the `docker` program are. A relative place is none: we work from `/`.
+pub(super) fn config_dir() -> Option<PathBuf> {
+    let dir = |key| std::env::var_os(key).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    dir("DOCKER_CONFIG").or_else(|| Some(dir("HOME")?.join(".docker")))
 }
 
 /// `config.json`, as far as it matters here.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::programs::{environment, programs};
 use super::terminal::Terminal;
 use super::watch::{Lines, Watch};
 use super::{Child, Ended, ProcessError, null};
@@ -47,12 +48,24 @@ pub struct Job {
 }
 
 impl Job {
-    /// A program, found on the `PATH` of its environment.
+    /// The caller's own command, or a test: found on the `PATH` of its environment, which is ours.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self::with(program.as_ref().to_owned(), std::env::vars_os().collect())
+    }
+
+    /// A program of the harness's choice, by its name or its absolute path: found where it was when the run began,
+    /// with what it needs of our environment and nothing else.
+    pub fn tool(program: impl AsRef<OsStr>) -> Self {
+        let programs = programs();
+        let found = program.as_ref().to_str().and_then(|name| programs.find(name));
+        Self::with(found.map_or_else(|| program.as_ref().to_owned(), PathBuf::into_os_string), environment(programs))
+    }
+
+    fn with(program: OsString, env: BTreeMap<OsString, OsString>) -> Self {
         Self {
-            program: program.as_ref().to_owned(),
+            program,
             args: Vec::new(),
-            env: std::env::vars_os().collect(),
+            env,
             dir: PathBuf::from("/"),
             timeout: Duration::from_secs(600),
             grace: Duration::from_secs(10),
@@ -79,6 +92,13 @@ impl Job {
     #[must_use]
     pub fn without_env(mut self, unwanted: impl Fn(&str) -> bool) -> Self {
         self.env.retain(|key, _| !key.to_str().is_some_and(&unwanted));
+        self
+    }
+
+    /// Takes away everything that is in its environment so far.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.env.clear();
         self
     }
 
@@ -122,7 +142,12 @@ impl Job {
     /// The command line, for people.
     #[must_use]
     pub fn command_line(&self) -> String {
-        let words = std::iter::once(&self.program).chain(&self.args);
+        // A program of ours is called as a person would call it.
+        let program = Path::new(&self.program);
+        let known = program
+            .file_name()
+            .filter(|name| name.to_str().and_then(|name| programs().find(name)).as_deref() == Some(program));
+        let words = std::iter::once(known.unwrap_or(&self.program)).chain(self.args.iter().map(OsString::as_os_str));
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 

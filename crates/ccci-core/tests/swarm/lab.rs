@@ -119,13 +119,8 @@ impl App {
     /// Deploys a stack file, in which `STACK_NAME` is known.
     pub(crate) fn deploy_text(&self, text: &str) {
         let file = self.dir.path().join(format!("{}.yml", self.stack));
-        std::fs::write(&file, text).unwrap();
-        let deploy = Deploy {
-            stack: self.stack.clone(),
-            files: vec![file],
-            env: [("STACK_NAME".to_owned(), self.stack.clone())].into(),
-            ..Deploy::default()
-        };
+        std::fs::write(&file, text.replace("${STACK_NAME}", &self.stack)).unwrap();
+        let deploy = Deploy { stack: self.stack.clone(), files: vec![file], ..Deploy::default() };
         self.docker.stack_deploy(&deploy, PATIENCE, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
     }
 

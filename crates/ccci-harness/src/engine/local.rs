@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::lock::AppLock;
-use ccci_core::process::{Job, collect, procfs, wait_ready};
+use ccci_core::process::{Job, acts_on_programs, collect, procfs, wait_ready};
 use ccci_core::rundir::write_atomic;
 use ccci_core::substrate::local::{AppPaths, Local, SERVICE_VAR};
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
@@ -80,11 +80,12 @@ impl LocalEngine {
             .command
             .split_first()
             .ok_or_else(|| EngineError::Recipe(format!("service {name} has no command")))?;
-        // A program of the recipe's own is meant from the recipe's folder.
+        // A program of the recipe's own is meant from the recipe's folder; another is the host's, and nothing that an
+        // env file says leads to one in the recipe.
         let program = if program.contains('/') { paths.release.join(program).into_os_string() } else { program.into() };
-        let job = Job::new(program)
+        let job = Job::tool(program)
             .args(args)
-            .without_env(|key| key.starts_with("CCCI_") || key.starts_with("DRONE_") || key == "ABRA_DIR")
+            .without_env(|key| key.starts_with("CCCI_") || key.starts_with("DOCKER_") || key.starts_with("SSH_"))
             .env(&memory.env)
             .env([(SERVICE_VAR, self.local.service_mark(&app.domain, name))])
             .dir(&paths.release);
@@ -337,6 +338,8 @@ fn service_env(
     let text =
         fs::read_to_string(&paths.env).map_err(|error| host("read", &paths.env.display().to_string(), &error))?;
     let mut env = env_file::parse(&text);
+    // Which programs, libraries and settings a process uses is for the test folder to say, not for the recipe.
+    env.retain(|name, _| !acts_on_programs(name));
     env.extend(service.env.clone());
     env.extend(extra.clone());
     env.extend(shape::always(app).map(|(key, value)| (key.to_owned(), value.to_owned())));

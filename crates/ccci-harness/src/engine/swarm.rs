@@ -4,6 +4,7 @@
 //! from `SECRET_<NAME>_VERSION`, configs with the versions of `abra.sh`, the `coop-cloud` labels. What
 //! looks at or removes Docker objects is [`ccci_core::substrate::swarm`]'s and alike for both.
 
+mod interpolate;
 mod look;
 mod ports;
 pub(super) mod stack;
@@ -188,7 +189,6 @@ impl Engine for SwarmEngine {
         let deploy = Deploy {
             stack,
             files: vec![file],
-            env: BTreeMap::new(),
             // What the new version dropped must not go on running ([19]).
             prune: true,
             resolve_images: false,

@@ -225,7 +225,7 @@ fn preflight(folder: &Folder) -> Result<(), Stop> {
     if !folder.needs_pytest() {
         return Ok(());
     }
-    let pytest = Process::new("python3").args(["-m", "pytest", "--version"]);
+    let pytest = Process::tool("python3").args(["-m", "pytest", "--version"]);
     pytest
         .run_ok(&mut |_| {})
         .map(drop)

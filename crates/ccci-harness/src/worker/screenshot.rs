@@ -29,7 +29,8 @@ pub(super) fn take(browser: &Path, target: &Target, path: &str, dir: &RunDir, co
         Ok(profile) => profile,
         Err(error) => return note(dir, console, &error.to_string()),
     };
-    let job = Process::new(browser)
+    let job = Process::tool(browser)
+        .env([("HOME", profile.path())])
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,800"])
         .args([format!("--user-data-dir={}", profile.path().display())])
         // The app's own name leads to where it answers.

@@ -26,7 +26,7 @@ use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{Plan, RecipeJob};
 use crate::progress::WORTH_SAYING;
 use crate::recipe::source::{Release, Source};
-pub(super) use around::{count_deploy, to_log};
+pub(super) use around::{count_deploy, to_log, without_the_steps_secrets};
 
 /// The tiers of one run.
 pub(super) struct Stages<'run> {

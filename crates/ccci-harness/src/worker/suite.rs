@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use ccci_core::process::{Ended, Job as Process, ProcessError};
+use ccci_core::process::{Ended, Job as Process, ProcessError, programs};
 use quick_junit::{Report, TestCaseStatus};
 
-use super::stage::to_log;
+use super::stage::{to_log, without_the_steps_secrets};
 use crate::console::Console;
 use crate::event::millis;
 use crate::outcome::Outcome;
@@ -38,14 +38,17 @@ pub(super) fn run(
     let path = folder.path.join(&test.name);
     let junit = folder.path.join(format!("{}.junit.xml", test.name.replace('/', "-")));
     let job = if test.pytest {
-        Process::new("python3")
+        Process::new(programs().find("python3").unwrap_or_else(|| "python3".into()))
             .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
             .args([format!("--junitxml={}", junit.display())])
             .args([&path])
     } else {
         Process::new(&path)
     };
-    let job = job.env(env).dir(&folder.path).timeout(folder.toml.timeouts.test);
+    let job = without_the_steps_secrets(job, &folder.toml.tests.environment)
+        .env(env)
+        .dir(&folder.path)
+        .timeout(folder.toml.timeouts.test);
     let outcome = match job.run(&mut |line| to_log(line, &mut log, console)) {
         Ok(finished) if test.pytest => judge_pytest(finished.ended, std::fs::read_to_string(&junit).ok().as_deref()),
         Ok(finished) => judge_executable(finished.ended, &finished.tail),

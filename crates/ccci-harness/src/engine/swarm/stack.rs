@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ccci_core::docker::Docker;
-use ccci_core::process::ProcessError;
+use ccci_core::process::{ProcessError, is_in_environment};
 use ccci_core::substrate::{Kind, Object};
 use serde_json::{Map, Value, json};
 
+use super::interpolate::{Interpolation, Refused};
 use crate::engine::EngineError;
 
+/// Docker's loader only reads files.
+const RESOLVE: Duration = Duration::from_secs(60);
 /// The length of a secret whose `# length=` is missing, as abra has it.
 const SECRET_LENGTH: usize = 32;
 
@@ -35,26 +38,27 @@ impl Stack {
                 missing.file_name().unwrap_or_default().display()
             )));
         }
-        let args = files.iter().flat_map(|file| ["--compose-file".to_owned(), file.display().to_string()]);
-        let job = docker.job(["stack", "config"]).args(args).env(vars).timeout(Duration::from_secs(60)).capture();
-        let dir = files.first().and_then(|file| file.parent());
-        let job = dir.map_or(job.clone(), |dir| job.dir(dir));
-        let mut said = Vec::new();
-        let done = job.run_ok(&mut |line| said.push(line.to_owned())).map_err(|error| match error {
+        let interpolation = Interpolation::of(files, vars).map_err(EngineError::Host)?;
+        let done = interpolation.run(docker, RESOLVE).map_err(|error| match error {
             // The first two are about this host's docker program, the rest about the recipe's files.
-            ProcessError::Start { .. } | ProcessError::Watch { .. } => EngineError::Host(error.to_string()),
-            ProcessError::Failed { .. } if error.to_string().contains("is not a docker command") => EngineError::Host(
+            Refused::Process(ProcessError::Start { .. } | ProcessError::Watch { .. }) | Refused::NotHanded(..) => {
+                EngineError::Host(error.to_string())
+            }
+            Refused::Process(error) if error.to_string().contains("is not a docker command") => EngineError::Host(
                 "the docker program is too old: `docker stack config` came with version 25".to_owned(),
             ),
-            ProcessError::Failed { .. } => {
+            Refused::Process(error) => {
                 EngineError::Recipe(format!("Docker does not accept the compose files: {error}"))
             }
         })?;
-        let text = String::from_utf8_lossy(&done.stdout);
-        let value = serde_saphyr::from_str(&text);
-        value
-            .map(Self)
-            .map_err(|error| EngineError::Host(format!("cannot read what `docker stack config` printed: {error}")))
+        let not_read = |error: &dyn std::fmt::Display| {
+            EngineError::Host(format!("cannot read what `docker stack config` printed: {error}"))
+        };
+        let text = String::from_utf8(done.stdout).map_err(|error| not_read(&error))?;
+        let mut value: Value =
+            serde_saphyr::from_str(&interpolation.restore_names(&text)).map_err(|error| not_read(&error))?;
+        interpolation.restore_values(&mut value);
+        Ok(Self(value))
     }
 
     fn services(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -138,6 +142,12 @@ impl Stack {
             top.entry("version").or_insert_with(|| json!("3.8"));
         }
         double_dollars(&mut value);
+        // A variable that nobody gave a value Docker looks for in its own environment, once more.
+        for (_, service) in value.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten() {
+            if let Some(environment) = service.get_mut("environment").and_then(Value::as_object_mut) {
+                environment.retain(|name, entry| !(entry.is_null() && is_in_environment(name)));
+            }
+        }
         value.to_string()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use ccci_core::process::{Finished, Job as Process};
+use ccci_core::process::{Finished, Job as Process, programs};
 use ccci_core::weaken::{self, Protection};
 
 use super::Stages;
@@ -27,8 +27,8 @@ impl Stages<'_> {
         self.step(&format!("hook {name}"));
         self.console.say(&format!("   hook {name}"));
         let log = self.log_file(&format!("hooks/{name}"))?;
-        let hook =
-            Process::new(path).env(self.env()?).dir(&self.app.folder.path).timeout(self.app.folder.toml.timeouts.test);
+        let hook = without_the_steps_secrets(Process::new(path), &self.app.folder.toml.tests.environment);
+        let hook = hook.env(self.env()?).dir(&self.app.folder.path).timeout(self.app.folder.toml.timeouts.test);
         let done = logged(&hook, log, self.console);
         done.map(drop).map_err(|error| EngineError::Recipe(format!("hook {name}: {error}")))
     }
@@ -70,7 +70,7 @@ impl Stages<'_> {
         }
         // `cc-ci-run exec` is this program, wherever it was started from.
         if let Some(own) = std::env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
-            env.insert("PATH".to_owned(), format!("{}:{}", std::env::var("PATH").unwrap_or_default(), own.display()));
+            env.insert("PATH".to_owned(), format!("{}:{}", programs().path(), own.display()));
         }
         env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
         Ok(env)
@@ -83,6 +83,19 @@ impl Stages<'_> {
         self.console.say(&format!("deploy-count = {counted} (expect {expected})"));
         report(self.app.dir, Event::Deploys { counted, expected });
     }
+}
+
+/// A test's or hook's process without what is the CI's own in the step's environment, and without what looks like a
+/// secret there, unless the test folder names it: the app that is tested, and its logs, are a stranger's.
+pub(in crate::worker) fn without_the_steps_secrets(job: Process, named: &[String]) -> Process {
+    job.without_env(|name| is_the_steps_own(name) && !named.iter().any(|wanted| wanted == name))
+}
+
+fn is_the_steps_own(name: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "PRIVATE_KEY", "ACCESS_KEY"];
+    let upper = name.to_ascii_uppercase();
+    upper.starts_with("DRONE_") || upper.ends_with("_KEY") || WORDS.iter().any(|word| upper.contains(word))
 }
 
 fn state_file(app: &App<'_>, name: &str) -> PathBuf {
@@ -116,4 +129,21 @@ pub(in crate::worker) fn to_log(line: &str, log: &mut std::fs::File, console: &m
         tracing::warn!(%error, "a log line is lost");
     }
     console.say(&format!("     | {line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_cis_own_or_looks_like_a_secret_is_known_by_its_name() {
+        for name in
+            ["DRONE_BUILD_NUMBER", "SOME_TOKEN", "GITEA_SECRET", "db_password", "AWS_ACCESS_KEY_ID", "SIGNING_KEY"]
+        {
+            assert!(is_the_steps_own(name), "{name}");
+        }
+        for name in ["PATH", "HOME", "LANG", "CCCI_BASE_URL", "TMPDIR", "DOCKER_HOST", "KEYBOARD"] {
+            assert!(!is_the_steps_own(name), "{name}");
+        }
+    }
 }
