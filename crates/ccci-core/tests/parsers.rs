@@ -25,6 +25,10 @@ fn env_text() -> impl Strategy<Value = String> {
         Just("\"".to_owned()),
         Just("'".to_owned()),
         Just("export ".to_owned()),
+        Just("\\".to_owned()),
+        Just("\r\n".to_owned()),
+        Just(":-".to_owned()),
+        Just("CCCI_KEY=".to_owned()),
         Just(" ".to_owned()),
         "[A-Z_]{1,6}",
         "\\PC{0,4}",
@@ -115,26 +119,42 @@ proptest! {
     }
 
     #[test]
-    fn env_files_are_read_whatever_is_in_them(text in env_text()) {
-        let vars = env_file::parse(&text);
-        for key in vars.keys() {
-            prop_assert!(!key.contains('\n') && !key.contains('='), "{key:?}");
+    fn env_files_are_read_or_refused_with_a_line(text in env_text()) {
+        match env_file::assignments(text.as_bytes()) {
+            Ok(all) => {
+                for assignment in &all {
+                    prop_assert!(!assignment.name.contains(['\n', '=']), "{assignment:?}");
+                    prop_assert!(assignment.comment.is_empty() || assignment.comment.starts_with('#'), "{assignment:?}");
+                }
+                prop_assert!(env_file::parse(text.as_bytes()).unwrap().len() <= all.len());
+            }
+            Err(error) => prop_assert!(error.line >= 1 && error.line <= text.split('\n').count(), "{error}"),
         }
-        prop_assert!(vars.len() <= text.lines().count());
     }
 
     #[test]
-    fn what_is_set_in_an_env_file_is_read_back_and_the_rest_stays(text in env_text(), value in "[a-z0-9./:-]{0,12}") {
-        let set = env_file::set(&text, &[("CCCI_KEY", &value)]);
-        let vars = env_file::parse(&set);
-        prop_assert_eq!(vars.get("CCCI_KEY"), Some(&value), "{:?}", set);
-        prop_assert!(set.ends_with('\n'));
-        prop_assert_eq!(env_file::set(&set, &[("CCCI_KEY", &value)]), set.clone(), "twice is once");
-        let whole = |text: &str| text.strip_suffix('\n').unwrap_or(text).split('\n').map(str::to_owned).collect::<Vec<_>>();
-        let others = |text: &str| {
-            whole(text).into_iter().filter(|line| !text.is_empty() && !line.contains("CCCI_KEY")).collect::<Vec<_>>()
-        };
-        prop_assert_eq!(others(&set), others(&text));
+    fn env_files_of_any_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        let _either = env_file::set(&bytes, &[("CCCI_KEY", "value")]);
+    }
+
+    #[test]
+    fn what_is_set_in_an_env_file_is_read_back_and_the_rest_stays(text in env_text(), value in "[a-z0-9./:\"' #\n\t\\\\-]{0,12}") {
+        // Others may stand for what is changed.
+        prop_assume!(!text.contains("$CCCI_KEY") && !text.contains("{CCCI_KEY"));
+        let before = env_file::parse(text.as_bytes());
+        match env_file::set(text.as_bytes(), &[("CCCI_KEY", &value)]) {
+            Ok(set) => {
+                let shown = String::from_utf8_lossy(&set).into_owned();
+                let mut vars = env_file::parse(&set).unwrap_or_else(|error| panic!("{error}: {shown:?}"));
+                prop_assert_eq!(vars.remove("CCCI_KEY"), Some(value.clone()), "{:?}", shown);
+                prop_assert!(set.ends_with(b"\n"));
+                prop_assert_eq!(env_file::set(&set, &[("CCCI_KEY", &value)]).unwrap(), set.clone(), "twice is once");
+                let mut before = before.unwrap();
+                before.remove("CCCI_KEY");
+                prop_assert_eq!(vars, before, "{:?}", shown);
+            }
+            Err(_) => prop_assert!(before.is_err() || value.ends_with('\\')),
+        }
     }
 
     #[test]
@@ -142,7 +162,7 @@ proptest! {
         let vars = [("A".to_owned(), value)].into();
         let out = env_file::expand(&text, &vars);
         if !text.contains('$') {
-            prop_assert_eq!(out, text);
+            prop_assert_eq!(out, Ok(text));
         }
     }
 

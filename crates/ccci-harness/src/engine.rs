@@ -13,7 +13,7 @@ pub(crate) mod tarball;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +22,6 @@ use ccci_core::config::Places;
 use ccci_core::docker::DockerError;
 use ccci_core::lock::{AppLock, LockError};
 use ccci_core::name::Domain;
-use ccci_core::process::read_limited;
 use ccci_core::rundir::{RunDir, RunDirError};
 use ccci_core::substrate::local::Local;
 use ccci_core::substrate::swarm::Swarm;
@@ -317,23 +316,4 @@ fn private_file(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
         .and_then(|()| std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path))
         .and_then(|mut file| file.write_all(bytes));
     written.map_err(|error| EngineError::Host(format!("cannot write {}: {error}", path.display())))
-}
-
-/// A secret of `length` letters and digits, from the kernel's random numbers.
-fn generate(length: usize) -> io::Result<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789Zz";
-    let random = read_limited(Path::new("/dev/urandom"), length as u64)?;
-    Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn generated_secrets_differ_and_have_their_length() {
-        let (one, two) = (generate(32).unwrap(), generate(32).unwrap());
-        assert_eq!(one.len(), 32);
-        assert_ne!(one, two);
-    }
 }

@@ -1,10 +1,49 @@
-//! Env files of apps: `<abra_dir>/servers/<server>/<domain>.env`, where abra keeps them.
+//! Env files of apps: `<abra_dir>/servers/<server>/<domain>.env`, where abra keeps them, and the recipe's sample of
+//! one. The one reader and the one writer of that format.
+//!
+//! It reads as abra does, which is to say godotenv ([`assignments`]); where that cuts a value to pieces, as Compose
+//! does, or not at all. What cannot be read is an error with its line, and never an empty file. All of it is bounded:
+//! whoever opens a pull request writes this.
+
+mod expand;
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::{SubstrateError, list_dir};
 use crate::name::{BaseDomain, Domain};
+pub use expand::expand;
+pub use read::{Assignment, assignments};
+
+/// A longer file is no env file.
+pub const MAX_FILE: usize = 256 * 1024;
+/// The longest value; a program cannot be given one of twice that.
+pub const MAX_VALUE: usize = 64 * 1024;
+/// What all values of a file may come to: a program is given all of them at once.
+pub const MAX_ALL: usize = 512 * 1024;
+
+/// The variables of an env file.
+pub type Vars = BTreeMap<String, String>;
+
+/// What is wrong with an env file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct EnvError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl EnvError {
+    /// The error as compilers put it, with the file.
+    #[must_use]
+    pub fn in_file(&self, name: &str) -> String {
+        format!("{name}:{}: {}", self.line, self.why)
+    }
+}
 
 /// The env file of `domain` on `server`.
 #[must_use]
@@ -21,168 +60,113 @@ pub fn apps(abra_dir: &Path, server: &str, base: &BaseDomain) -> Result<BTreeSet
     Ok(names.iter().filter_map(|name| Domain::parse(name.strip_suffix(".env")?, base)).collect())
 }
 
+/// A file of this kind as it is; `None` where there is none. One that is longer than [`MAX_FILE`] is read so far that
+/// [`assignments`] refuses it.
+///
+/// # Errors
+/// What the kernel says; also when it is no file.
+pub fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        // To open a FIFO is to wait for somebody.
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is no regular file")),
+        Ok(_) => {}
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// The variables of an env file.
+///
+/// # Errors
+/// [`EnvError`].
+pub fn parse(text: &[u8]) -> Result<Vars, EnvError> {
+    Ok(assignments(text)?.into_iter().map(|assignment| (assignment.name, assignment.value)).collect())
+}
+
 /// Sets variables in the text of an env file. Of a variable's assignments the last one counts, so that
 /// one is replaced where it stands; a new variable has a line of its own, also when the file has no
-/// final newline (`[env-newline]`). All other lines stay as they are. A value is one line: what has
-/// several is cut off after the first. A comment behind a value stays, as abra reads the length of a secret
-/// there; not one behind nothing, which some readers take for a value.
-#[must_use]
-pub fn set(text: &str, vars: &[(&str, &str)]) -> String {
-    let whole = text.strip_suffix('\n').unwrap_or(text);
-    let mut lines: Vec<String> = whole.split('\n').map(str::to_owned).filter(|_| !text.is_empty()).collect();
-    for (key, value) in vars {
-        let value = value.lines().next().unwrap_or_default();
-        let line = format!("{key}={}", quote(value));
-        match lines.iter_mut().rfind(|old| assignment(old).is_some_and(|(name, _)| name == *key)) {
+/// final newline (`[env-newline]`). All else stays as it is. A comment behind a value stays, as abra reads the length
+/// of a secret there; not one behind nothing, which abra takes for the value.
+///
+/// A `$NAME` in a value stands for what the file says before.
+///
+/// # Errors
+/// When the file cannot be read, or a value cannot be written so that it is read as it is.
+pub fn set(text: &[u8], vars: &[(&str, &str)]) -> Result<Vec<u8>, EnvError> {
+    let mut text = text.to_owned();
+    for (name, value) in vars {
+        let old = assignments(&text)?.into_iter().rfind(|assignment| assignment.name == *name);
+        let comment = old.as_ref().map_or("", |old| old.comment.as_str());
+        // In a comment that has another one in it only quotes say where the value ends.
+        let quoted = quote(value, holds_comment(comment)).ok_or_else(|| EnvError {
+            line: old.as_ref().map_or(0, |old| old.line),
+            why: format!("the value for {name} cannot be written: it ends with a backslash, and needs quotes"),
+        })?;
+        let mut line = format!("{name}={quoted}").into_bytes();
+        if !comment.is_empty() && !value.is_empty() {
+            line.push(b' ');
+            line.extend_from_slice(comment.as_bytes());
+        }
+        match old {
             Some(old) => {
-                let comment = comment(old).filter(|_| !value.is_empty());
-                *old = comment.map_or_else(|| line.clone(), |comment| format!("{line} {comment}"));
+                let behind = text[old.place.end..].iter().take_while(|byte| !matches!(byte, b'\n' | b'\r'));
+                // Another statement in the same line would become a part of the value.
+                if behind.clone().any(|byte| !byte.is_ascii_whitespace()) {
+                    line.push(b'\n');
+                }
+                text.splice(old.place, line);
             }
-            None => lines.push(line),
+            None => {
+                end_line(&mut text);
+                text.extend(line);
+            }
         }
     }
-    lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect()
+    end_line(&mut text);
+    Ok(text)
 }
 
-/// The name and the value, still quoted and with the comment behind it, that a line assigns.
-fn assignment(line: &str) -> Option<(&str, &str)> {
-    let line = line.trim();
-    let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-    (!line.starts_with('#')).then_some((name.trim(), value))
-}
-
-/// The comment behind the value that a line assigns.
-fn comment(line: &str) -> Option<&str> {
-    let value = assignment(line)?.1;
-    let behind = match quoted(value) {
-        Some((_, behind)) => behind,
-        None => &value[value.find(" #").unwrap_or(value.len())..],
-    };
-    Some(behind.trim()).filter(|behind| behind.starts_with('#'))
-}
-
-/// A value as it has to be written so that all of it is read back. The format has no escapes: what needs
-/// quotes and has both kinds cannot be written whole.
-fn quote(value: &str) -> String {
-    let whole = value == value.trim() && !value.contains(" #") && !value.starts_with(['"', '\'', '#']);
-    match (whole, value.contains('"')) {
-        (true, _) => value.to_owned(),
-        (false, false) => format!("\"{value}\""),
-        (false, true) => format!("'{value}'"),
+fn end_line(text: &mut Vec<u8>) {
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
     }
 }
 
-/// The variables of an env file: comments, quotes and `export` as in a shell. `$NAME` and `${NAME}` in
-/// an unquoted or double-quoted value stand for what came before, so a `COMPOSE_FILE` may extend itself.
-#[must_use]
-pub fn parse(text: &str) -> BTreeMap<String, String> {
-    let mut vars = BTreeMap::new();
-    for (key, value) in text.lines().filter_map(assignment) {
-        let literal = value.trim_start().starts_with('\'');
-        let value = unquote(value);
-        let value = if literal { value } else { expand(&value, &vars) };
-        vars.insert(key.to_owned(), value);
-    }
-    vars
+/// Whether there is a place in a text at which a comment would begin.
+fn holds_comment(text: &str) -> bool {
+    text.contains(" #")
+        || text.char_indices().any(|(at, char)| char.is_whitespace() && text[at + char.len_utf8()..].starts_with('#'))
 }
 
-/// Puts the values of variables in; one that is not known is empty, a `$` before anything else stays.
-#[must_use]
-pub fn expand(text: &str, vars: &BTreeMap<String, String>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let (name, left) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some(found) => found,
-            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
-        };
-        if name.is_empty() || !name.chars().all(is_name) {
-            out.push('$');
-            rest = after;
-        } else {
-            out.push_str(vars.get(name).map_or("", String::as_str));
-            rest = left;
+/// A value as it has to be written so that all of it is read back, by abra too; `None` if there is no way.
+fn quote(value: &str, always: bool) -> Option<String> {
+    let plain = value == value.trim() && !value.contains(['\n', '\r']) && !holds_comment(value);
+    if !always && plain && !value.starts_with(['"', '\'', '#']) {
+        return Some(value.to_owned());
+    }
+    if value.ends_with('\\') {
+        return None;
+    }
+    // In single quotes everything is what it is.
+    if !value.contains(['\'', '$', '\r']) {
+        return Some(format!("'{value}'"));
+    }
+    let mut out = String::from("\"");
+    let mut chars = value.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '"' => out.push_str("\\\""),
+            '\\' if chars.peek() != Some(&'$') => out.push_str("\\\\"),
+            other => out.push(other),
         }
     }
-    out + rest
-}
-
-/// A value without its quotes or, unquoted, without the comment behind it.
-fn unquote(value: &str) -> String {
-    match quoted(value) {
-        Some((inner, _)) => inner.to_owned(),
-        None => value.split(" #").next().unwrap_or_default().trim().to_owned(),
-    }
-}
-
-/// What stands between a value's quotes, if it has any, and what stands behind them.
-fn quoted(value: &str) -> Option<(&str, &str)> {
-    let value = value.trim_start();
-    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.split_once(quote))
+    Some(out + "\"")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_without_a_final_newline_is_not_glued() {
-        assert_eq!(set("A=1\n# note", &[("B", "2")]), "A=1\n# note\nB=2\n");
-        assert_eq!(set("A=1\nB=2\n", &[("A", "3")]), "A=3\nB=2\n");
-        assert_eq!(set("#A=1\n", &[("A", "2")]), "#A=1\nA=2\n");
-        assert_eq!(set("", &[]), "");
-        assert_eq!(set("\r", &[("A", "")]), "\r\nA=\n");
-        assert_eq!(set("\r\nA=\n", &[("A", "")]), "\r\nA=\n", "twice is once");
-    }
-
-    #[test]
-    fn the_assignment_that_counts_is_replaced() {
-        let text = set("TLS=a\nTLS=b\nB=1\n", &[("TLS", "")]);
-        assert_eq!((text.as_str(), parse(&text)["TLS"].as_str()), ("TLS=a\nTLS=\nB=1\n", ""));
-        assert_eq!(set("export TLS=a\n", &[("TLS", "")]), "TLS=\n");
-    }
-
-    #[test]
-    fn a_comment_behind_a_value_stays() {
-        let set = |text: &str, value: &str| set(text, &[("SECRET_A_VERSION", value)]);
-        assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", "v2"), "SECRET_A_VERSION=v2 # length=20\n");
-        assert_eq!(set("SECRET_A_VERSION=\"v 1\" # it's\n", "v2"), "SECRET_A_VERSION=v2 # it's\n");
-        assert_eq!(set("SECRET_A_VERSION='#1'\n", "v2"), "SECRET_A_VERSION=v2\n");
-        assert_eq!(set("SECRET_A_VERSION='v1'#glued\n", "v2"), "SECRET_A_VERSION=v2 #glued\n");
-        assert_eq!(set("SECRET_A_VERSION='v1'\t# tab\n", "v2"), "SECRET_A_VERSION=v2 # tab\n");
-        assert_eq!(set("SECRET_A_VERSION=v1 # pad\n", "dg=="), "SECRET_A_VERSION=dg== # pad\n");
-        assert_eq!(set("SECRET_A_VERSION= # to do\n", "v2"), "SECRET_A_VERSION=v2 # to do\n");
-        assert_eq!(set("SECRET_A_VERSION=v1 # length=20\n", ""), "SECRET_A_VERSION=\n");
-        let twice = set(&set("SECRET_A_VERSION=v1 # one\n", "a #b"), "c");
-        assert_eq!(twice, "SECRET_A_VERSION=c # one\n");
-    }
-
-    #[test]
-    fn a_value_is_read_back_whole() {
-        for value in ["a #b", " a ", "#a", "\"a\" b", "'a' b", "a=b", "\"", "it's"] {
-            assert_eq!(parse(&set("", &[("A", value)]))["A"], value);
-        }
-    }
-
-    #[test]
-    fn values_lose_quotes_and_comments() {
-        let vars = parse("# c\nA=1 # one\nexport B=\"x # y\"\nC='z'\nD= # nothing\nE = a=b\nnoise");
-        let get = |key: &str| vars.get(key).map(String::as_str);
-        assert_eq!(
-            (get("A"), get("B"), get("C"), get("D"), get("E")),
-            (Some("1"), Some("x # y"), Some("z"), Some(""), Some("a=b"))
-        );
-        assert_eq!(vars.len(), 5);
-    }
-
-    #[test]
-    fn a_compose_file_may_extend_itself() {
-        let vars =
-            parse("COMPOSE_FILE=compose.yml\nCOMPOSE_FILE=\"$COMPOSE_FILE:compose.${KIND}smtp.yml\"\nP='$X'\nQ=a$$b$");
-        assert_eq!(vars["COMPOSE_FILE"], "compose.yml:compose.smtp.yml");
-        assert_eq!((vars["P"].as_str(), vars["Q"].as_str()), ("$X", "a$$"), "an unknown name is empty");
-    }
-}
+mod tests;

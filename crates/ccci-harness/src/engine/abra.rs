@@ -18,7 +18,8 @@ use ccci_core::rundir::RunDir;
 use ccci_core::substrate::env_file;
 use jiff::Timestamp;
 
-use super::swarm::stack::{self, Secret};
+use super::swarm::secrets::Secret;
+use super::swarm::stack;
 use super::swarm::{SERVER, SwarmEngine};
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Role, Say, ServiceState, shape};
 use crate::health::Target;
@@ -28,6 +29,9 @@ use crate::recipe::source::{self, Release};
 
 /// A label with fewer characters of a commit than this is none.
 const SHORTEST_COMMIT: usize = 7;
+
+/// What the app's env file is called in an error.
+const ENV_FILE: &str = "the env file";
 
 /// Deploys by abra onto the Swarm of a Docker daemon.
 #[derive(Debug)]
@@ -51,14 +55,13 @@ impl AbraEngine {
         Ok(Self { abra, swarm: SwarmEngine::find(plan)?, commits: RefCell::default() })
     }
 
-    fn read_env(&self, app: &App<'_>) -> Result<String, EngineError> {
-        let path = self.swarm.env_path(app);
-        let read = fs::read_to_string(&path);
-        read.map_err(|error| EngineError::Host(format!("abra left no env file at {}: {error}", path.display())))
+    /// What the env file says that abra left.
+    fn vars(&self, app: &App<'_>) -> Result<BTreeMap<String, String>, EngineError> {
+        env_file::parse(&self.swarm.read_env(app)?).map_err(|error| shape::not_read(&error, ENV_FILE))
     }
 
-    fn write_env(&self, app: &App<'_>, text: &str) -> Result<(), EngineError> {
-        super::private_file(&self.swarm.env_path(app), text.as_bytes())
+    fn write_env(&self, app: &App<'_>, text: &[u8]) -> Result<(), EngineError> {
+        super::private_file(&self.swarm.env_path(app), text)
     }
 
     /// Makes the secrets that the test folder gives a value, because no generator could, and those that kept
@@ -148,11 +151,12 @@ impl Engine for AbraEngine {
         self.abra.new_app(recipe, SERVER, app.domain.as_str(), say).map_err(failed)?;
         // It may have moved the tree to its idea of a release; the sample that counts is this one's.
         source::checkout(&app.tree, release).map_err(|error| EngineError::Host(error.to_string()))?;
-        let written = env_file::parse(&self.read_env(app)?);
-        let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
+        let written = self.vars(app)?;
+        let sample = shape::sample(app)?;
         let kinds: Vec<_> =
             ["TYPE", "RECIPE"].iter().filter_map(|key| Some((*key, written.get(*key)?.as_str()))).collect();
-        let text = shape::env_text(&env_file::set(&sample, &kinds), app);
+        let with_kinds = env_file::set(&sample, &kinds).map_err(|error| shape::not_read(&error, shape::SAMPLE))?;
+        let text = shape::env_text(&with_kinds, app)?;
         self.write_env(app, &text)?;
 
         let wanted = self.swarm.plan_secrets(app, &text)?;
@@ -180,8 +184,9 @@ impl Engine for AbraEngine {
     ) -> Result<(), EngineError> {
         let overlay = deployment.overlay.as_deref();
         Self::place(app, overlay)?;
-        let text = shape::with_vars(&self.read_env(app)?, app, &deployment.env);
-        self.write_env(app, &shape::with_overlay(&text, OVERLAY, overlay.is_some()))?;
+        let text = shape::with_vars(&self.swarm.read_env(app)?, ENV_FILE, app, &deployment.env)?;
+        let text = shape::with_overlay(&text, OVERLAY, overlay.is_some());
+        self.write_env(app, &text.map_err(|error| shape::not_read(&error, ENV_FILE))?)?;
         let stack = self.swarm.prepare(app, None, &BTreeMap::new())?;
         self.swarm.fill(lock, app, &stack, deployment)?;
         lock.verify()?;
@@ -201,7 +206,7 @@ impl Engine for AbraEngine {
         }
         // A pinned deploy has no such label. The version's is the recipe's own word, and may be wrong or
         // missing; what abra deployed, it wrote into the env file.
-        let env = env_file::parse(&self.read_env(app)?);
+        let env = self.vars(app)?;
         let deployed = ["TYPE", "RECIPE"].iter().find_map(|key| Some(env.get(*key)?.split_once(':')?.1.to_owned()));
         Ok(deployed.or(seen.version).and_then(|version| self.full_commit(app, &version)))
     }

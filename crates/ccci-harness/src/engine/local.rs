@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::swarm::secrets::letters_and_digits;
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape, tarball};
 use crate::health::Target;
 use crate::recipe::source::Release;
@@ -171,8 +172,7 @@ impl Engine for LocalEngine {
         }
         app.plan(&objects)?;
         lock.verify()?;
-        let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
-        super::private_file(&paths.env, shape::env_text(&sample, app).as_bytes())?;
+        super::private_file(&paths.env, &shape::env_text(&shape::sample(app)?, app)?)?;
         for dir in [&paths.services, &paths.volumes, &paths.secrets] {
             fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
         }
@@ -185,7 +185,7 @@ impl Engine for LocalEngine {
             for secret in &service.secrets {
                 let given = app.folder.toml.secrets.get(secret);
                 let known = given.or_else(|| app.secrets.get(secret));
-                let value = known.map_or_else(|| super::generate(SECRET_LENGTH), |known| Ok(known.clone()));
+                let value = known.map_or_else(|| letters_and_digits(SECRET_LENGTH), |known| Ok(known.clone()));
                 let value = value.map_err(|error| host("generate secret", secret, &error))?;
                 super::private_file(&paths.secrets.join(secret), value.as_bytes())?;
                 values.extend(Some((secret.clone(), value)).filter(|_| given.is_none()));
@@ -335,9 +335,10 @@ fn service_env(
     service: &LocalService,
     extra: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, EngineError> {
-    let text =
-        fs::read_to_string(&paths.env).map_err(|error| host("read", &paths.env.display().to_string(), &error))?;
-    let mut env = env_file::parse(&text);
+    let gone = |error: &io::Error| host("read", &paths.env.display().to_string(), error);
+    let text = env_file::load(&paths.env).map_err(|error| gone(&error))?;
+    let text = text.ok_or_else(|| gone(&io::ErrorKind::NotFound.into()))?;
+    let mut env = env_file::parse(&text).map_err(|error| shape::not_read(&error, "the env file"))?;
     // Which programs, libraries and settings a process uses is for the test folder to say, not for the recipe.
     env.retain(|name, _| !acts_on_programs(name));
     env.extend(service.env.clone());

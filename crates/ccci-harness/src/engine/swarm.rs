@@ -7,12 +7,12 @@
 mod interpolate;
 mod look;
 mod ports;
+pub(super) mod secrets;
 pub(super) mod stack;
 mod volumes;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +34,7 @@ use crate::health::Target;
 use crate::plan::Plan;
 use crate::recipe::source::Release;
 use look::Unallocated;
+use secrets::Secret;
 use stack::Stack;
 
 /// The server's name under which abra keeps the apps of the host's own Swarm.
@@ -79,16 +80,18 @@ impl SwarmEngine {
         env_file::path(&self.places.abra_dir, SERVER, &app.domain)
     }
 
+    /// The app's env file, as it is.
+    pub(super) fn read_env(&self, app: &App<'_>) -> Result<Vec<u8>, EngineError> {
+        let path = self.env_path(app);
+        let gone = |why: &dyn std::fmt::Display| EngineError::Host(format!("cannot read {}: {why}", path.display()));
+        env_file::load(&path).map_err(|error| gone(&error))?.ok_or_else(|| gone(&"it is not there"))
+    }
+
     /// The app's variables: env file, `abra.sh`, and what abra sets itself.
     fn vars(&self, app: &App<'_>, extra: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, EngineError> {
-        let path = self.env_path(app);
-        let text = fs::read_to_string(&path)
-            .map_err(|error| EngineError::Host(format!("cannot read {}: {error}", path.display())))?;
-        let mut vars = env_file::parse(&text);
-        let script = fs::read_to_string(app.tree.join("abra.sh")).unwrap_or_default();
-        let exports: String =
-            script.lines().filter(|line| line.trim().starts_with("export ")).flat_map(|line| [line, "\n"]).collect();
-        vars.extend(env_file::parse(&exports));
+        let mut vars =
+            env_file::parse(&self.read_env(app)?).map_err(|error| shape::not_read(&error, "the env file"))?;
+        vars.extend(shape::exports(&app.tree)?);
         vars.extend(extra.clone());
         vars.extend(shape::always(app).map(|(key, value)| (key.to_owned(), value.to_owned())));
         vars.insert("STACK_NAME".to_owned(), app.domain.stack_name());
@@ -97,7 +100,8 @@ impl SwarmEngine {
 
     /// The recipe's compose files, and the overlay over them.
     fn files(app: &App<'_>, vars: &BTreeMap<String, String>, overlay: Option<&Path>) -> Vec<PathBuf> {
-        let names = vars.get("COMPOSE_FILE").map_or(shape::COMPOSE, String::as_str);
+        // One that is empty names none, as if it were not there.
+        let names = vars.get("COMPOSE_FILE").filter(|names| !names.is_empty()).map_or(shape::COMPOSE, String::as_str);
         let own = names.split(':').filter(|name| !name.is_empty()).map(|name| app.tree.join(name));
         own.chain(overlay.map(Path::to_owned)).collect()
     }
@@ -123,8 +127,8 @@ impl SwarmEngine {
     }
 
     /// The secrets that an env file asks for, written down.
-    pub(super) fn plan_secrets(&self, app: &App<'_>, env: &str) -> Result<Vec<stack::Secret>, EngineError> {
-        let wanted = stack::secrets(env, &app.domain.stack_name());
+    pub(super) fn plan_secrets(&self, app: &App<'_>, env: &[u8]) -> Result<Vec<Secret>, EngineError> {
+        let wanted = secrets::wanted(env, &app.domain.stack_name())?;
         self.plan(app, wanted.iter().map(|secret| planned(Kind::Secret, secret.object.clone())).collect())?;
         Ok(wanted)
     }
@@ -155,15 +159,14 @@ impl Engine for SwarmEngine {
     ) -> Result<BTreeMap<String, String>, EngineError> {
         self.plan_env_file(app)?;
         lock.verify()?;
-        let sample = fs::read_to_string(app.tree.join(".env.sample")).unwrap_or_default();
-        let text = shape::env_text(&sample, app);
-        super::private_file(&self.env_path(app), text.as_bytes())?;
+        let text = shape::env_text(&shape::sample(app)?, app)?;
+        super::private_file(&self.env_path(app), &text)?;
         let mut values = BTreeMap::new();
         for secret in self.plan_secrets(app, &text)? {
             lock.verify()?;
             let given = app.folder.toml.secrets.get(&secret.name);
             let known = given.or_else(|| app.secrets.get(&secret.name));
-            let value = known.map_or_else(|| super::generate(secret.length), |known| Ok(known.clone()));
+            let value = known.map_or_else(|| secret.generate(), |known| Ok(known.clone()));
             let value = value.map_err(|error| EngineError::Host(format!("cannot generate a secret: {error}")))?;
             self.docker.create_secret(&secret.object, &app.domain.stack_name(), value.as_bytes())?;
             // What stands in the test folder is nothing to hide.

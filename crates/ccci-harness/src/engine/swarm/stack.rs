@@ -15,9 +15,6 @@ use crate::engine::EngineError;
 
 /// Docker's loader only reads files.
 const RESOLVE: Duration = Duration::from_secs(60);
-/// The length of a secret whose `# length=` is missing, as abra has it.
-const SECRET_LENGTH: usize = 32;
-
 /// A resolved stack.
 #[derive(Debug)]
 pub(in crate::engine) struct Stack(Value);
@@ -193,39 +190,6 @@ pub(super) fn of_any<'name>(volume: &'name str, stack: &str) -> &'name str {
     volume.strip_prefix(stack).and_then(|rest| rest.strip_prefix('_')).unwrap_or(volume)
 }
 
-/// A secret to generate.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::engine) struct Secret {
-    /// Its name in the recipe.
-    pub(in crate::engine) name: String,
-    /// Its version.
-    pub(in crate::engine) version: String,
-    /// What Docker calls it.
-    pub(in crate::engine) object: String,
-    pub(in crate::engine) length: usize,
-}
-
-/// The secrets that an env file asks for: `SECRET_<NAME>_VERSION=v1 # length=32`.
-pub(super) fn secrets(env: &str, stack: &str) -> Vec<Secret> {
-    let mut found = Vec::new();
-    for line in env.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let Some((key, rest)) = line.split_once('=') else { continue };
-        let key = key.trim().trim_start_matches("export ");
-        let Some(name) = key.strip_prefix("SECRET_").and_then(|key| key.strip_suffix("_VERSION")) else { continue };
-        let (value, comment) = rest.split_once('#').unwrap_or((rest, ""));
-        let version = value.trim().trim_matches(['"', '\'']);
-        let length = comment.split_whitespace().find_map(|word| word.strip_prefix("length=")?.parse().ok());
-        let name = name.to_lowercase();
-        found.push(Secret {
-            object: format!("{stack}_{name}_{version}"),
-            name,
-            version: version.to_owned(),
-            length: length.unwrap_or(SECRET_LENGTH),
-        });
-    }
-    found
-}
-
 /// Whose fault a refused deploy is.
 pub(in crate::engine) fn refused(error: &str) -> EngineError {
     // A shared network is the host's to make; everything else that is refused is in the files.
@@ -257,22 +221,6 @@ pub(super) fn not_pulled(image: &str, error: &str) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_read_as_abra_writes_them() {
-        let env =
-            "SECRET_DB_PASSWORD_VERSION=v1 # length=20\n#SECRET_OFF_VERSION=v1\nSECRET_KEY_VERSION=\"v2\"\nOTHER=1";
-        let found = secrets(env, "s");
-        let secret = |name: &str, version: &str, length| Secret {
-            name: name.into(),
-            version: version.into(),
-            object: format!("s_{name}_{version}"),
-            length,
-        };
-        assert_eq!(found[0], secret("db_password", "v1", 20));
-        assert_eq!(found[1], secret("key", "v2", 32));
-        assert_eq!(found.len(), 2);
-    }
 
     #[test]
     fn a_volume_is_asked_for_as_the_recipe_wants_it_and_known_in_any_stack() {
