@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ccci_core::policy::Tree;
 use ccci_core::substrate::env_file::{self, EnvError, Vars};
 
 use super::{App, EngineError};
@@ -18,8 +19,14 @@ pub(super) const SAMPLE: &str = ".env.sample";
 /// # Errors
 /// When there is one, and it cannot be read: the recipe's fault, as it is in the recipe's tree.
 pub(super) fn sample(app: &App<'_>) -> Result<Vec<u8>, EngineError> {
-    let loaded = env_file::load(&app.tree.join(SAMPLE));
-    Ok(loaded.map_err(|error| EngineError::Recipe(format!("cannot read {SAMPLE}: {error}")))?.unwrap_or_default())
+    Ok(of_the_tree(&app.tree, SAMPLE)?.unwrap_or_default())
+}
+
+/// A small file of the recipe's tree, if it has one.
+fn of_the_tree(tree: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+    Tree::new(tree)
+        .read(Path::new(name), env_file::MAX_FILE as u64)
+        .map_err(|error| EngineError::Recipe(error.to_string()))
 }
 
 /// The sample with the app's own variables.
@@ -61,12 +68,7 @@ pub(super) fn not_read(error: &EnvError, name: &str) -> EngineError {
 /// When there is such a file, and it cannot be read.
 pub(super) fn exports(tree: &Path) -> Result<Vars, EngineError> {
     const SCRIPT: &str = "abra.sh";
-    let loaded = env_file::load(&tree.join(SCRIPT));
-    let text =
-        loaded.map_err(|error| EngineError::Recipe(format!("cannot read {SCRIPT}: {error}")))?.unwrap_or_default();
-    if text.len() > env_file::MAX_FILE {
-        return Err(EngineError::Recipe(format!("{SCRIPT} is longer than {} bytes", env_file::MAX_FILE)));
-    }
+    let text = of_the_tree(tree, SCRIPT)?.unwrap_or_default();
     let mut plain = Vec::new();
     for line in text.split(|byte| *byte == b'\n').filter(|line| line.trim_ascii().starts_with(b"export ")) {
         let with = [plain.as_slice(), line.trim_ascii(), b"\n"].concat();
