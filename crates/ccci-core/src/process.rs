@@ -32,7 +32,7 @@ pub use child::{Child, collect};
 pub use handle::{handle_of, signal_exactly, wait_ready};
 pub use job::{Finished, Job};
 pub use part::{fork_part, spawn_part};
-pub use programs::{Programs, acts_on_programs, is_in_environment, programs};
+pub use programs::{Programs, acts_on_programs, is_in_environment, is_the_steps_own, programs};
 
 /// How a job ended. "Timed out", "killed" and "exited" stay different to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -214,6 +214,15 @@ pub fn acts_on_programs(name: &str) -> bool {
         || ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY"].contains(&upper.as_str())
 }
 
+/// Whether a variable of this name is the CI's own in a step's environment, or looks like a secret.
+#[must_use]
+pub fn is_the_steps_own(name: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "PRIVATE_KEY", "ACCESS_KEY"];
+    let upper = name.to_ascii_uppercase();
+    upper.starts_with("DRONE_") || upper.ends_with("_KEY") || WORDS.iter().any(|word| upper.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -262,6 +271,18 @@ mod tests {
         }
         for name in ["DOMAIN", "STACK_NAME", "HTTP_PORT", "MY_PATH", "SECRET_LD_VERSION", "TYPE"] {
             assert!(!acts_on_programs(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_the_cis_own_or_looks_like_a_secret_is_known_by_its_name() {
+        for name in
+            ["DRONE_BUILD_NUMBER", "SOME_TOKEN", "GITEA_SECRET", "db_password", "AWS_ACCESS_KEY_ID", "SIGNING_KEY"]
+        {
+            assert!(is_the_steps_own(name), "{name}");
+        }
+        for name in ["PATH", "HOME", "LANG", "CCCI_BASE_URL", "TMPDIR", "DOCKER_HOST", "KEYBOARD"] {
+            assert!(!is_the_steps_own(name), "{name}");
         }
     }
 }

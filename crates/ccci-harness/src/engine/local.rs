@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::lock::AppLock;
-use ccci_core::process::{Job, acts_on_programs, collect, procfs, wait_ready};
+use ccci_core::process::{Job, acts_on_programs, collect, find_program, is_the_steps_own, procfs, wait_ready};
 use ccci_core::rundir::write_atomic;
 use ccci_core::substrate::local::{AppPaths, Local, SERVICE_VAR};
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
@@ -83,10 +83,12 @@ impl LocalEngine {
             .ok_or_else(|| EngineError::Recipe(format!("service {name} has no command")))?;
         // A program of the recipe's own is meant from the recipe's folder; another is the host's, and nothing that an
         // env file says leads to one in the recipe.
-        let program = if program.contains('/') { paths.release.join(program).into_os_string() } else { program.into() };
-        let job = Job::tool(program)
+        let found = || find_program(program).unwrap_or_else(|| program.into());
+        let program = if program.contains('/') { paths.release.join(program) } else { found() };
+        let not_its_own = |key: &str| key.starts_with("CCCI_") || key.starts_with("DOCKER_") || key == "ABRA_DIR";
+        let job = Job::new(program)
             .args(args)
-            .without_env(|key| key.starts_with("CCCI_") || key.starts_with("DOCKER_") || key.starts_with("SSH_"))
+            .without_env(|key| not_its_own(key) || is_the_steps_own(key))
             .env(&memory.env)
             .env([(SERVICE_VAR, self.local.service_mark(&app.domain, name))])
             .dir(&paths.release);

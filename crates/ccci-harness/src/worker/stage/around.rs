@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use ccci_core::process::{Finished, Job as Process, programs};
+use ccci_core::process::{Finished, Job as Process, is_the_steps_own, programs};
 use ccci_core::weaken::{self, Protection};
 
 use super::Stages;
@@ -91,13 +91,6 @@ pub(in crate::worker) fn without_the_steps_secrets(job: Process, named: &[String
     job.without_env(|name| is_the_steps_own(name) && !named.iter().any(|wanted| wanted == name))
 }
 
-fn is_the_steps_own(name: &str) -> bool {
-    const WORDS: [&str; 8] =
-        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "PRIVATE_KEY", "ACCESS_KEY"];
-    let upper = name.to_ascii_uppercase();
-    upper.starts_with("DRONE_") || upper.ends_with("_KEY") || WORDS.iter().any(|word| upper.contains(word))
-}
-
 fn state_file(app: &App<'_>, name: &str) -> PathBuf {
     // [CONC-A1]: state that was keyed by domain was shared by two runs of it.
     if weaken::on(Protection::StatePerRun) {
@@ -129,21 +122,4 @@ pub(in crate::worker) fn to_log(line: &str, log: &mut std::fs::File, console: &m
         tracing::warn!(%error, "a log line is lost");
     }
     console.say(&format!("     | {line}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_the_cis_own_or_looks_like_a_secret_is_known_by_its_name() {
-        for name in
-            ["DRONE_BUILD_NUMBER", "SOME_TOKEN", "GITEA_SECRET", "db_password", "AWS_ACCESS_KEY_ID", "SIGNING_KEY"]
-        {
-            assert!(is_the_steps_own(name), "{name}");
-        }
-        for name in ["PATH", "HOME", "LANG", "CCCI_BASE_URL", "TMPDIR", "DOCKER_HOST", "KEYBOARD"] {
-            assert!(!is_the_steps_own(name), "{name}");
-        }
-    }
 }
