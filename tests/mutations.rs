@@ -61,6 +61,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::SavedTeardown => ("guard", "the_saved_teardown_runs_when_the_workspace_is_gone"),
         Protection::DependencyRecord => ("features", "a_dependency_is_gone_whatever_becomes_of_the_app"),
         Protection::Redaction => ("pipeline", "the_runs_secrets_are_nowhere_in_its_directory_or_output"),
+        Protection::OnlyText => ("text", "what_a_test_an_app_and_git_say_does_nothing_wherever_it_is_passed_on"),
         Protection::SecretSearch => ("pipeline", "a_secret_that_a_test_writes_into_the_runs_directory_makes_it_red"),
         Protection::Patience => ("janitor", "a_live_run_whose_lock_file_was_unlinked_keeps_its_app"),
         Protection::RobbedFirst => ("concurrency", "a_run_lets_another_end_first_that_was_robbed_of_its_lock_file"),

@@ -5,7 +5,8 @@
 //! ([`lifetime`]), how processes start and end ([`process`]), what a run leaves on disk
 //! ([`rundir`]), what is kept of a recipe's data ([`snapshot`]), what would not go ([`memory`]), what Docker knows ([`docker`]), what abra does ([`abra`]), what
 //! a recipe may ask of the host ([`policy`]), what exists of an app
-//! ([`substrate`]), how it is taken away ([`teardown`]) and how an error reads ([`reason`]).
+//! ([`substrate`]), how it is taken away ([`teardown`]), how an error reads ([`reason`]), and how
+//! what others say is shown ([`visible`], [`redact`]).
 //!
 //! Imports go downwards only: `teardown → substrate → docker → process → lifetime`, `lock → config`, `abra → process`, and
 //! `name` imports nothing.
@@ -25,4 +26,5 @@ pub mod rundir;
 pub mod snapshot;
 pub mod substrate;
 pub mod teardown;
+pub mod visible;
 pub mod weaken;

@@ -99,6 +99,8 @@ protections! {
     DependencyRecord,
     /// Secrets are masked in all that is said.
     Redaction,
+    /// What would steer a terminal or a page is made visible.
+    OnlyText,
     /// The run's own files are searched for its secrets.
     SecretSearch,
     /// The janitor leaves an app alone of which a run lives that has not got the lock.

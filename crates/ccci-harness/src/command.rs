@@ -20,6 +20,7 @@ use ccci_core::process::orphans;
 use ccci_core::reason;
 use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::substrate::SubstrateError;
+use ccci_core::visible;
 use ccci_core::weaken::{self, Protection};
 
 use crate::cli::{Guard, Run};
@@ -227,7 +228,7 @@ pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode>
 pub(crate) fn code(done: anyhow::Result<u8>) -> u8 {
     use std::io::Write as _;
     done.unwrap_or_else(|error| {
-        let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {}", words(&error));
+        let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {}", visible::text(&words(&error)));
         exit_code(&error)
     })
 }

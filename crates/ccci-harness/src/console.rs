@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use ccci_core::config::duration;
 use ccci_core::process::wait_ready;
-use ccci_core::redact::Redactor;
+use ccci_core::redact;
 use ccci_core::rundir::{RunDir, file};
+use ccci_core::visible;
 use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
@@ -39,7 +40,6 @@ const WIPE: &str = "\r\x1b[K";
 #[derive(Debug)]
 pub(crate) struct Console {
     log: Option<File>,
-    redactor: Redactor,
     /// Whether it speaks on stderr, because stdout is data.
     stderr: bool,
     /// When the run began, for the times before its lines. A guard's output is its command's own.
@@ -60,24 +60,30 @@ impl Console {
         let begun = matches!(plan.job, Job::Recipe(_)).then_some(plan.started);
         let terminal = if stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
         let live = begun.is_some() && terminal && std::env::var("TERM").is_ok_and(|term| term != "dumb");
-        Self { log, redactor: Redactor::default(), stderr, begun, live, paint: Paint::on(live), deaf: false }
+        Self { log, stderr, begun, live, paint: Paint::on(live), deaf: false }
+    }
+
+    /// One that nobody hears.
+    #[cfg(test)]
+    pub(crate) const fn silent() -> Self {
+        Self { log: None, stderr: true, begun: None, live: false, paint: Paint::NONE, deaf: true }
     }
 
     /// Learns a secret that must never be said.
     pub(crate) fn learn(&mut self, secret: &str) {
         if weaken::on(Protection::Redaction) {
-            self.redactor.learn(secret);
+            redact::learn(secret);
         }
     }
 
-    /// The line without secrets.
+    /// The line without secrets, and with nothing in it that does anything.
     pub(crate) fn clean(&self, line: &str) -> String {
-        self.redactor.clean(line)
+        visible::text(&redact::clean(line)).into_owned()
     }
 
     /// Says a line, with its time.
     pub(crate) fn say(&mut self, line: &str) {
-        let line = self.redactor.clean(line);
+        let line = self.clean(line);
         let stamped = self.begun.map_or_else(|| line.clone(), |begun| stamp(&line, begun, Timestamp::now()));
         self.keep(&stamped);
         self.speak(&if self.live { self.alive(&line) } else { stamped + "\n" });
@@ -85,7 +91,7 @@ impl Console {
 
     /// Says a line as it is: a block that people copy from.
     pub(crate) fn plain(&mut self, line: &str) {
-        let line = self.redactor.clean(line);
+        let line = self.clean(line);
         self.keep(&line);
         self.speak(&if self.live { self.alive(&line) } else { line + "\n" });
     }
@@ -106,7 +112,7 @@ impl Console {
         if !self.live {
             return self.say(&format!("… {line}"));
         }
-        let line = self.redactor.clean(line);
+        let line = self.clean(line);
         let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
         // Wrapped, it could not be wiped again; a control character could do anything.
         self.speak(&format!("{WIPE}▸ {}", cut(&line, width.saturating_sub(3))));

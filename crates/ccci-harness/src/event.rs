@@ -13,9 +13,12 @@ use std::time::Duration;
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::process::wait_ready;
+use ccci_core::redact;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::snapshot::Origin;
+use ccci_core::visible;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Outcome, Tier};
@@ -184,7 +187,7 @@ pub(crate) fn report(dir: &RunDir, event: Event) {
     if log.unsaid.len() == UNSAID {
         log.unsaid.pop_front();
     }
-    log.unsaid.push_back((dir.path().to_owned(), Stamped { at: Timestamp::now(), n, event }));
+    log.unsaid.push_back((dir.path().to_owned(), Stamped { at: Timestamp::now(), n, event: passed_on(&event) }));
     log.say();
 }
 
@@ -198,6 +201,23 @@ pub(crate) fn settle(limit: Duration) {
         }
         log().say();
     }
+}
+
+/// What was reported, as it leaves this process.
+fn passed_on(event: &Event) -> Event {
+    only_text(event).unwrap_or_else(|error| {
+        tracing::error!(%error, "an event cannot be written down");
+        Event::Note { text: "something that was reported could not be written down".to_owned() }
+    })
+}
+
+/// A value without the secrets that this process knows, and with nothing in its texts that does anything.
+///
+/// # Errors
+/// When it cannot be written down, or not read again.
+pub(crate) fn only_text<T: Serialize + DeserializeOwned>(value: &T) -> serde_json::Result<T> {
+    let clean = |words: String| visible::text(&redact::clean(&words)).into_owned();
+    serde_json::from_value(visible::mapped(serde_json::to_value(value)?, &clean))
 }
 
 /// A duration in whole milliseconds, for reports.

@@ -2,6 +2,7 @@
 //! server as from a folder, and everything that a stranger wrote is escaped by the template.
 
 pub(crate) mod badge;
+mod colours;
 pub(crate) mod overview;
 pub(crate) mod recipe;
 pub(crate) mod run;

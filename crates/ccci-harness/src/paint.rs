@@ -20,6 +20,10 @@ pub(crate) const QUIET: Style = Style::new().dimmed();
 pub(crate) struct Paint(bool);
 
 impl Paint {
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) const NONE: Self = Self(false);
+
     /// As stdout and `NO_COLOR` have it.
     pub(crate) fn for_stdout() -> Self {
         Self::on(std::io::stdout().is_terminal())

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::redact::Redactor;
+use ccci_core::visible;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -236,6 +237,7 @@ fn tls(base: &str) -> TlsConfig {
 
 /// A text on one line, without control characters, cut at `longest` characters.
 pub(crate) fn one_line(text: &str, longest: usize) -> String {
+    let text = visible::text(text);
     let mut words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.by_ref().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= longest {

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::console::Console;
+use crate::event;
 use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
@@ -174,6 +175,7 @@ pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     let mut results = assemble(plan, facts, Evidence::read(dir), Timestamp::now());
     promotion::settle(plan, &mut results, console);
     results.previous = Past::before(&results, &plan.places.runs_dir);
+    let results = event::only_text(&results)?;
     write(dir, &results, console)?;
     Ok(results)
 }
@@ -196,6 +198,8 @@ pub(crate) fn without_lock(
     results.cause = cause;
     results.reason = Some(why.to_owned());
     results.missing.clear();
+    // All that is made of it (pages, JUnit, the forge's comment) is made of this.
+    let results = event::only_text(&results)?;
     write(dir, &results, console)?;
     Ok(results)
 }

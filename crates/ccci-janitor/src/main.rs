@@ -18,6 +18,7 @@ use std::time::Duration;
 use ccci_core::config::{ConfigError, Places, Settings, duration};
 use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::signals::Signals;
+use ccci_core::visible;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -84,7 +85,8 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _unseen = writeln!(std::io::stderr(), "cc-ci-janitor: {}", ccci_core::reason::of(error.as_ref()));
+            let _unseen =
+                writeln!(std::io::stderr(), "cc-ci-janitor: {}", visible::text(&ccci_core::reason::of(error.as_ref())));
             ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { exit::USAGE } else { exit::HOST })
         }
     }
@@ -105,7 +107,7 @@ fn run(cli: &Cli) -> anyhow::Result<u8> {
     let options = sweep::Options { dry_run: args.dry_run, budget: args.budget };
     let report = sweep::run(&settings, &places, &options, &signals)?;
     let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+    match writeln!(std::io::stdout(), "{}", visible::text(text.trim_end())) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }

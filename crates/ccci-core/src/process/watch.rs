@@ -10,6 +10,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{Child, Ended, orphans, wait_ready};
 use crate::lifetime::clock::Deadline;
+use crate::redact::{CUT, CUT_BEFORE};
 
 /// How many bytes of output an error carries.
 const TAIL: usize = 2000;
@@ -20,8 +21,6 @@ const TURN: usize = 64 * 1024;
 const LINE: usize = 64 * 1024;
 /// How long a process may take to end after SIGKILL; what takes longer hangs in the kernel.
 const KILLED: Duration = Duration::from_secs(10);
-/// What is left of such a line.
-const CUT: &str = " … (a longer line, cut)";
 
 /// The lines of a pipe or a terminal, as they come.
 pub(super) struct Lines {
@@ -32,6 +31,8 @@ pub(super) struct Lines {
     /// Whether that line has been longer than [`LINE`].
     cut: bool,
     recent: Vec<u8>,
+    /// Whether `recent` had more before it.
+    dropped: bool,
     open: bool,
 }
 
@@ -47,7 +48,7 @@ impl Lines {
 
     fn new(fd: OwnedFd, terminal: bool) -> Self {
         let _blocking_is_fine = rustix::io::ioctl_fionbio(&fd, true);
-        Self { fd, terminal, pending: Vec::new(), cut: false, recent: Vec::new(), open: true }
+        Self { fd, terminal, pending: Vec::new(), cut: false, recent: Vec::new(), dropped: false, open: true }
     }
 
     /// Takes what is there, up to `most` bytes; how many there were.
@@ -81,6 +82,7 @@ impl Lines {
         self.recent.extend_from_slice(fresh);
         if self.recent.len() > 4 * TAIL {
             self.recent.drain(..self.recent.len() - TAIL);
+            self.dropped = true;
         }
         for part in fresh.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
@@ -129,9 +131,17 @@ impl Lines {
         }
     }
 
+    /// The end of its output; where the begin of that is a divided line's, it is said, as that may be a secret's end.
     pub(super) fn tail(&self) -> String {
         let from = self.recent.len().saturating_sub(TAIL);
-        self.plain(&self.recent[from..])
+        let recent = &self.recent[from..];
+        if from == 0 && !self.dropped || from > 0 && self.recent[from - 1] == b'\n' {
+            return self.plain(recent);
+        }
+        match recent.iter().position(|byte| *byte == b'\n').filter(|end| end + 1 < recent.len()) {
+            Some(end) => self.plain(&recent[end + 1..]),
+            None => format!("{CUT_BEFORE}{}", self.plain(recent)),
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use ccci_core::rundir::file;
 use ccci_core::teardown::Receipt;
+use ccci_core::visible;
 use maud::{Markup, html};
 
-use super::{change, level, moment, outcome, took, verdict, whole, work};
+use super::{change, colours, level, moment, outcome, took, verdict, whole, work};
 use crate::outcome::{Outcome, Verdict};
 use crate::results::{Phase, Results, Step};
 
@@ -48,7 +49,7 @@ pub(crate) fn page(results: &Results, files: &Files, trail: &[(&str, &str)]) -> 
     let body = html! {
         p.lead { (verdict(results)) " · " (level(results)) }
         @if let Some(reason) = &results.reason {
-            div.reason role="note" aria-label="What went wrong" { pre { (reason) } }
+            div.reason role="note" aria-label="What went wrong" { pre { (colours::shown(reason)) } }
         }
         (facts(results))
         h2 { "Rungs" }
@@ -73,8 +74,8 @@ pub(crate) fn page(results: &Results, files: &Files, trail: &[(&str, &str)]) -> 
         @for log in &files.logs {
             // What is looked for first is open.
             details open[log.name == "run.log" && results.verdict != Verdict::Green] {
-                summary { (log.name) }
-                pre tabindex="0" { (log.text) }
+                summary { (visible::text(&log.name)) }
+                pre tabindex="0" { (colours::shown(&log.text)) }
             }
         }
     };
@@ -217,6 +218,7 @@ fn tail(path: &Path) -> io::Result<String> {
     file.seek(SeekFrom::Start(hidden))?;
     let mut bytes = Vec::new();
     file.take(SHOWN).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    // What a test has written there by itself is only text as well.
+    let text = visible::text(&String::from_utf8_lossy(&bytes)).into_owned();
     Ok(if hidden == 0 { text } else { format!("… {hidden} bytes before this are left out here\n{text}") })
 }

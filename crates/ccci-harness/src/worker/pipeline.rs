@@ -108,7 +108,7 @@ fn through(
         phases.begin("dependencies");
         let provider = Provider { plan, job, dir, abra: &abra, engine: engine.as_ref(), lock };
         let provided = provider.provide(needed, up, console);
-        provided.inspect_err(|_| leaks::search(dir, &up.secrets))?;
+        provided.inspect_err(|_| leaks::search(dir, &up.secrets, console))?;
     }
     let own = folder.toml.env.clone().into_iter().chain(job.extra_env.clone()).collect();
     let fill = |vars| shape::fill(vars, domain.as_str(), &up.domains).map_err(Stop::Usage);
@@ -129,7 +129,7 @@ fn through(
         phases.begin("screenshot");
         screenshot::take(&browser, target, &folder.toml.screenshot.path, dir, stages.console());
     }
-    leaks::search(dir, &secrets);
+    leaks::search(dir, &secrets, stages.console());
     if done.is_ok() {
         stages.hand_on(&source);
     }

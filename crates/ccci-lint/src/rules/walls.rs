@@ -5,11 +5,12 @@ use xshell::Shell;
 
 /// The modules of core from the bottom up: each may name those before it. `name` names nothing but the switch
 /// of a test build.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "weaken",
     "name",
     "reason",
     "redact",
+    "visible",
     "config",
     "policy",
     "lifetime",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ccci_core::config::duration::brief;
 use ccci_core::rundir::file;
+use ccci_core::visible;
 use jiff::Timestamp;
 
 use super::look::{Leftover, Lock, Run, Slots, Status, Waiter};
@@ -131,7 +132,7 @@ fn ago(since: Timestamp, now: Timestamp) -> String {
         .replace(".0s", "s")
 }
 
-/// What somebody else wrote, without what a terminal would obey.
+/// What somebody else wrote, in one line, with nothing that a terminal would obey.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    visible::text(text).replace(['\n', '\t'], " ")
 }
