@@ -180,7 +180,7 @@ in
     bridge.enable = mkEnableOption ''
       the bridge, which starts a build on Drone for every `!testme` of a member. It needs
       {option}`services.cc-ci.settings.forge` and {option}`services.cc-ci.settings.bridge`, whose
-      secret files must belong to the user `cc-ci-bridge`, mode 0600'';
+      secret files systemd hands to it: they stay root's, mode 0600'';
 
     drone = {
       enable = mkEnableOption "the settings that the host's Drone runner needs to carry runs";
@@ -257,6 +257,38 @@ in
           Type = "oneshot";
           RemainAfterExit = true;
           ExecStart = "${package}/libexec/cc-ci/prepare-swarm ${cfg.swarm.network} ${cfg.swarm.subnet}";
+
+          # --- It asks Docker over its socket, as root, whose socket that is, and does nothing else. Whoever has the
+          # socket has the host all the same: this is against mistakes.
+          CapabilityBoundingSet = "";
+          NoNewPrivileges = true;
+          RestrictSUIDSGID = true;
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictAddressFamilies = [ "AF_UNIX" ];
+          PrivateNetwork = true;
+          SystemCallArchitectures = "native";
+          SystemCallFilter = [
+            "@system-service"
+            "~@privileged"
+          ];
+          SystemCallErrorNumber = "EPERM";
+          UMask = "0077";
+          ProtectSystem = "strict";
+          # The client looks for its settings there: an empty home has none, a forbidden one is a warning.
+          ProtectHome = "tmpfs";
+          ProtectProc = "invisible";
+          ProcSubset = "pid";
+          PrivateTmp = true;
+          PrivateDevices = true;
+          ProtectClock = true;
+          ProtectControlGroups = true;
+          ProtectHostname = true;
+          ProtectKernelLogs = true;
+          ProtectKernelModules = true;
+          ProtectKernelTunables = true;
         };
       };
     })
@@ -376,23 +408,40 @@ in
 
       systemd.services.cc-ci-bridge = {
         description = "Builds for !testme";
-        documentation = [ "man:cc-ci-run-bridge(1)" ];
+        documentation = [ "man:cc-ci-bridge(1)" ];
         after = [ "network-online.target" ];
         wants = [ "network-online.target" ];
         wantedBy = [ "multi-user.target" ];
         restartTriggers = [ checkedSettings ];
 
         serviceConfig = {
-          ExecStart = "${lib.getExe package} bridge";
+          ExecStart = lib.getExe' package "cc-ci-bridge";
           User = "cc-ci-bridge";
-          # A forge that is down is waited for; what ends it is a secret that cannot be read.
+          # What it has seen, so that a restart misses nothing.
+          StateDirectory = "cc-ci-bridge";
+          StateDirectoryMode = "0700";
+          # Read by systemd as root, and seen by this unit alone.
+          LoadCredential =
+            lib.optional (cfg.settings ? forge) "forge-token:${cfg.settings.forge.token_file}"
+            ++ lib.optional (cfg.settings ? bridge) "drone-token:${cfg.settings.bridge.drone.token_file}"
+            ++ lib.optional (
+              cfg.settings ? bridge && cfg.settings.bridge ? webhook
+            ) "webhook-secret:${cfg.settings.bridge.webhook.secret_file}";
+          # A forge that is down is waited for; what ends it is a secret that cannot be read, or a part of it that ended.
           Restart = "on-failure";
           RestartSec = "30s";
           # So it says that it was told to stop.
           SuccessExitStatus = 143;
 
-          # --- It talks to the network and reads two files.
+          # --- It talks to the network, reads its secrets and writes one file. Whoever takes it over has both
+          # tokens, and nothing of this host.
           CapabilityBoundingSet = "";
+          PrivateUsers = true;
+          RemoveIPC = true;
+          ProcSubset = "pid";
+          # Its connections and answers are bounded, and need a small part of this.
+          MemoryMax = "512M";
+          TasksMax = 64;
           NoNewPrivileges = true;
           RestrictSUIDSGID = true;
           LockPersonality = true;
@@ -405,7 +454,11 @@ in
             "AF_UNIX" # nscd and systemd-resolved
           ];
           SystemCallArchitectures = "native";
-          SystemCallFilter = [ "@system-service" ];
+          SystemCallFilter = [
+            "@system-service"
+            "~@privileged @resources"
+          ];
+          SystemCallErrorNumber = "EPERM";
           UMask = "0077";
           ProtectSystem = "strict";
           ProtectHome = true;

@@ -15,12 +15,12 @@ cargo deb --version >/dev/null || {
 triple=$(rustc --print host-tuple)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/static
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --bins \
-  --package ccci-harness --package ccci-janitor --package ccci-lint --target "$triple"
+  --package ccci-bridge --package ccci-harness --package ccci-janitor --package ccci-lint --target "$triple"
 
 # The programs write their own pages and completions.
 built=$CARGO_TARGET_DIR/$triple/release
 rm -rf "$built/generated"
-for program in cc-ci-run cc-ci-janitor cc-ci-lint; do
+for program in cc-ci-bridge cc-ci-run cc-ci-janitor cc-ci-lint; do
   "$built/$program" generate man "$built/generated/man"
   "$built/$program" generate completions "$built/generated/completions"
 done

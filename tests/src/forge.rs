@@ -64,10 +64,35 @@ pub struct Comment {
     pub author: u64,
     /// Its text.
     pub body: String,
+    /// Its author is gone: `Null` for an entry without one, `Ghost` for Gitea's deleted account.
+    pub gone: Option<Gone>,
     login: String,
     pull: u64,
     created: Timestamp,
     updated: Timestamp,
+}
+
+/// How a forge tells of what is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// `user: null`.
+    Null,
+    /// `user: { id: -1, login: "Ghost" }`.
+    Ghost,
+    /// The whole entry is `null`.
+    Entry,
+}
+
+/// What was pushed to a pull request, as an entry of its timeline.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// Its number, in one row with the comments'.
+    pub id: u64,
+    /// When.
+    pub created: Timestamp,
+    /// The commit.
+    pub sha: String,
+    pull: u64,
 }
 
 /// What it knows.
@@ -83,8 +108,15 @@ pub struct State {
     pub reactions: BTreeSet<String>,
     /// The builds that were started, by their parameters.
     pub builds: Vec<BTreeMap<String, String>>,
-    /// The state and the commit of each pull request.
+    /// The state, the commit and the source of each pull request.
     pub pulls: BTreeMap<u64, (String, String, String)>,
+    /// What was pushed to each.
+    pub pushes: Vec<Push>,
+    /// Who opens pull requests.
+    pub author: Option<(u64, String)>,
+    /// What Drone answers to a build that it does not start.
+    pub no_build: bool,
+    last_id: u64,
     faults: Vec<(String, Fault)>,
     held: Vec<Request>,
     /// Everything that it was sent, to look for what should not be there.
@@ -164,6 +196,16 @@ impl Forge {
         self.state().add(pull, author, body)
     }
 
+    /// Somebody opens a pull request, or pushes to it. The forge knows of it at once where `told`; else the head is
+    /// seen before the push is.
+    pub fn push(&self, pull: u64, sha: &str, told: bool) {
+        let (source, mut state) = (format!("{}/fork/hello.git", self.url()), self.state());
+        state.pulls.insert(pull, ("open".to_owned(), sha.to_owned(), source));
+        if told {
+            state.pushed(pull, sha);
+        }
+    }
+
     /// The host's settings that lead to it; `more` follows in `[forge]`.
     pub fn enlist(&self, host: &Host, more: &str) {
         let token = secret(host, "forge-token", TOKEN);
@@ -225,18 +267,37 @@ fn serve(state: &Arc<Mutex<State>>, mut request: Request) {
         Some(Fault::Held) => state.held.push(request),
         None => {
             let (status, body) = state.answer(&mut request);
-            let text = if body.is_null() { String::new() } else { body.to_string() };
+            // Drone's answer to what no pipeline takes has a body: `null`.
+            let empty = body.is_null() && !line.contains("/builds?");
+            let text = if empty { String::new() } else { body.to_string() };
             let _gone = request.respond(Response::from_string(text).with_status_code(status));
         }
     }
 }
 
 impl State {
-    fn add(&mut self, pull: u64, author: (u64, &str), body: &str) -> u64 {
-        let (id, now) = (self.comments.len() as u64 + 1, Timestamp::now());
-        let (author, login) = (author.0, author.1.to_owned());
-        self.comments.push(Comment { id, author, login, pull, body: body.to_owned(), created: now, updated: now });
+    /// Somebody comments; the comment's number.
+    pub fn add(&mut self, pull: u64, author: (u64, &str), body: &str) -> u64 {
+        let (id, now) = (self.next_id(), Timestamp::now());
+        let (author, login, body, gone) = (author.0, author.1.to_owned(), body.to_owned(), None);
+        self.comments.push(Comment { id, author, login, pull, body, gone, created: now, updated: now });
         id
+    }
+
+    /// The forge takes note of a push.
+    pub fn pushed(&mut self, pull: u64, sha: &str) {
+        let (id, created, sha) = (self.next_id(), Timestamp::now(), sha.to_owned());
+        self.pushes.push(Push { id, created, sha, pull });
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// A comment, to change it.
+    pub fn comment(&mut self, id: u64) -> &mut Comment {
+        self.comments.iter_mut().find(|comment| comment.id == id).unwrap()
     }
 
     fn answer(&mut self, request: &mut Request) -> (u16, Value) {
@@ -258,9 +319,12 @@ impl State {
         match (method, segments.as_slice()) {
             (Method::Get, ["api", "v1", "user"]) => (200, json!({ "id": ME.0, "login": ME.1 })),
             (Method::Get, ["api", "v1", "orgs", org, "members", who]) => {
-                (if *org == ORG && *who == MEMBER.1 { 204 } else { 404 }, Value::Null)
+                (if *org == ORG && [MEMBER.1, ME.1].contains(who) { 204 } else { 404 }, Value::Null)
             }
             (Method::Post, ["api", "repos", _, _, "builds"]) => {
+                if self.no_build {
+                    return (200, Value::Null);
+                }
                 self.builds.push(query);
                 (200, json!({ "number": self.builds.len() }))
             }
@@ -288,16 +352,24 @@ impl State {
             }
             (Method::Get, ["pulls", pull]) => match self.pulls.get(&number(pull)) {
                 Some((state, sha, clone_url)) => {
-                    (200, json!({ "state": state, "head": { "sha": sha, "repo": { "clone_url": clone_url } } }))
+                    let (id, login) = self.author.clone().unwrap_or((MEMBER.0, MEMBER.1.to_owned()));
+                    let head = json!({ "sha": sha, "repo": { "clone_url": clone_url } });
+                    (200, json!({ "state": state, "user": { "id": id, "login": login }, "head": head }))
                 }
                 None => (404, json!({ "message": "no such pull request" })),
             },
             (Method::Get, ["issues", "comments"]) => {
                 let since: Timestamp = query["since"].parse().unwrap();
-                let (limit, page) = (number(&query["limit"]), number(&query["page"]));
                 let fresh = self.comments.iter().filter(|comment| comment.updated >= since).map(Comment::json);
-                let skipped = usize::try_from(limit * (page - 1)).unwrap();
-                (200, fresh.skip(skipped).take(usize::try_from(limit).unwrap()).collect())
+                (200, page(fresh, query))
+            }
+            (Method::Get, ["issues", pull, "timeline"]) => {
+                let pull = number(pull);
+                let comments = self.comments.iter().filter(|comment| comment.pull == pull).map(Comment::happened);
+                let pushes = self.pushes.iter().filter(|push| push.pull == pull).map(Push::happened);
+                let mut all: Vec<Value> = comments.chain(pushes).collect();
+                all.sort_by_key(|entry| entry["id"].as_u64());
+                (200, page(all.into_iter(), query))
             }
             // This list knows no pages.
             (Method::Get, ["issues", pull, "comments"]) => {
@@ -327,15 +399,52 @@ impl State {
 
 impl Comment {
     fn json(&self) -> Value {
+        let user = match self.gone {
+            Some(Gone::Entry) => return Value::Null,
+            Some(Gone::Null) => Value::Null,
+            Some(Gone::Ghost) => json!({ "id": -1, "login": "Ghost" }),
+            None => json!({ "id": self.author, "login": self.login }),
+        };
         json!({
             "id": self.id,
-            "user": { "id": self.author, "login": self.login },
+            "user": user,
             "body": self.body,
+            "a_field_of_a_later_version": [{}],
             "created_at": self.created.to_string(),
             "updated_at": self.updated.to_string(),
             "pull_request_url": if self.pull == 0 { String::new() } else { format!("https://elsewhere.example/pulls/{}", self.pull) },
         })
     }
+}
+
+impl Comment {
+    /// It was written so many seconds earlier.
+    pub fn backdate(&mut self, seconds: i64) {
+        let earlier = jiff::SignedDuration::from_secs(seconds);
+        (self.created, self.updated) = (self.created - earlier, self.updated - earlier);
+    }
+
+    fn happened(&self) -> Value {
+        let mut entry = self.json();
+        if let Some(entry) = entry.as_object_mut() {
+            entry.insert("type".to_owned(), json!("comment"));
+        }
+        entry
+    }
+}
+
+impl Push {
+    fn happened(&self) -> Value {
+        let body = json!({ "is_force_push": false, "commit_ids": [self.sha] }).to_string();
+        json!({ "id": self.id, "type": "pull_push", "created_at": self.created.to_string(), "body": body })
+    }
+}
+
+/// The page of a list that was asked for.
+fn page(list: impl Iterator<Item = Value>, query: &BTreeMap<String, String>) -> Value {
+    let number = |key: &str| query[key].parse::<usize>().unwrap();
+    let (limit, page) = (number("limit"), number("page"));
+    list.skip(limit * (page - 1)).take(limit).collect()
 }
 
 /// A pair of a query, its percent-encoding taken off.

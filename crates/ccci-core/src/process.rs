@@ -100,6 +100,13 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     programs().find(name)
 }
 
+/// Becomes another program, in this process and with its environment. It returns only where that failed, and why.
+#[must_use]
+pub fn become_program(program: &Path, args: &[std::ffi::OsString]) -> io::Error {
+    use std::os::unix::process::CommandExt as _;
+    std::process::Command::new(program).args(args).exec()
+}
+
 /// `git` in a folder: it never asks, and never runs what a caller's config names.
 #[must_use]
 pub fn git(dir: &Path) -> Job {

@@ -119,6 +119,10 @@ protections! {
     MembersOnly,
     /// A comment starts a build only if it was claimed on the forge first.
     ClaimedOnce,
+    /// A comment is for the commit that was the head when it was written.
+    SeenHead,
+    /// A bridge that starts looks back to where an earlier one came.
+    LookBack,
     /// A webhook counts only with its signature.
     WebhookSignature,
     /// A snapshot is used only if each of its files has the checksum that it was kept with.

@@ -9,11 +9,11 @@ use ccci_core::config::{Places, Settings};
 use ccci_core::docker::host::{Addresses, Disk, Host, disk};
 use ccci_core::docker::{Docker, Endpoint};
 use ccci_core::process::{Job, find_program};
+use ccci_forge::api::Api;
+use ccci_forge::remote::one_line;
 use serde::Serialize;
 
-use crate::forge::api::Api;
 use crate::health::Target;
-use crate::remote::one_line;
 
 /// A disk that is fuller than this is worth a word.
 const DISK_WARN: u64 = 80;

@@ -59,15 +59,6 @@ Examples:
 The command's exit status is passed on. While it runs, no other guard of the same name does, on the \
 whole host; however it ends, everything that it started is ended and the teardown runs.";
 
-const BRIDGE_HELP: &str = "\
-Reads the comments of the repositories in the settings' [bridge] every 30 seconds, and on a signed webhook at \
-once. A comment whose first line is `!testme` or `!testme --quick` starts a build on Drone with RECIPE, REF, \
-PR, SRC, CCCI_REPOSITORY and CCCI_QUICK as its parameters. What was there before it started is ignored. It \
-keeps no state: a comment that was taken carries the reaction `eyes`, one that Drone refused `confused`.
-
-Example:
-  cc-ci-run bridge --config /etc/cc-ci/settings.toml";
-
 const SELFTEST_EXAMPLE: &str = "\
 As a step of a build of its own, called as `run` is:
   CCCI_PARENT_PID=$$ cc-ci-run selftest runner
@@ -109,8 +100,8 @@ pub(crate) enum Command {
     /// Take down what a dead run left behind
     #[command(after_help = "Example:\n  cc-ci-run reap hell-0a1b2c.ci.example.org")]
     Reap(Reap),
-    /// Start a build for every `!testme` of a member on an enrolled repository; ends with SIGTERM
-    #[command(after_help = BRIDGE_HELP)]
+    /// Moved: becomes the program `cc-ci-bridge`, for units that start it by this name
+    #[command(hide = true)]
     Bridge,
     /// Check a settings file or a test folder
     #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! The commands, from arguments to exit code.
 
+pub(crate) mod bridge;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod reap;
@@ -22,6 +23,7 @@ use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::substrate::SubstrateError;
 use ccci_core::visible;
 use ccci_core::weaken::{self, Protection};
+use ccci_forge::remote::secret::SecretError;
 
 use crate::cli::{Guard, Run};
 use crate::console::Console;
@@ -30,7 +32,6 @@ use crate::keeper::{Ear, Keeper, Kept, NotTaken};
 use crate::outcome::Verdict;
 use crate::plan::Job;
 use crate::recipe::Folder;
-use crate::remote::secret::SecretError;
 use crate::request::{self, Request};
 use crate::results::{self, Results};
 

@@ -4,7 +4,6 @@
 //! A forge is never waited for where something hangs on it: the beginning is told by a process of its own,
 //! the end when the lock is free, within `patience`; and whatever it answers, the verdict stays.
 
-pub(crate) mod api;
 mod comment;
 mod state;
 
@@ -17,15 +16,14 @@ use ccci_core::process::{Child, spawn_part};
 use ccci_core::redact::Redactor;
 use ccci_core::rundir::RunDir;
 use ccci_core::weaken::{self, Protection};
+use ccci_forge::api::{Api, NewStatus, is_full_id};
+use ccci_forge::remote::{self, Trouble, retry};
 use nix::sys::signal::Signal;
 
 use crate::console::Console;
 use crate::plan::{Job, Plan};
-use crate::remote::{self, Trouble, retry};
 use crate::results::Results;
-use api::{Api, NewStatus};
 use comment::Story;
-pub(crate) use state::State;
 
 /// What a forge shows of a description.
 const DESCRIPTION: usize = 140;
@@ -115,11 +113,6 @@ fn full_id(plan: &Plan) -> Option<&str> {
         Job::Recipe(job) => Some(job.git_ref.as_str()).filter(|id| is_full_id(id)),
         Job::Guard(_) => None,
     }
-}
-
-/// Whether `text` is a commit id in full.
-pub(crate) fn is_full_id(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
 }
 
 /// Both, the status first: it is what a merge may hang on. One that fails does not keep the other back.

@@ -3,7 +3,6 @@
 //! One program, three parts: the keeper ([`keeper`]), the worker ([`worker`]) and the reaper
 //! ([`reaper`]); `docs/architecture.md` tells the life of a run.
 
-mod bridge;
 mod checkup;
 mod cli;
 mod command;
@@ -22,7 +21,6 @@ mod plan;
 mod progress;
 mod reaper;
 mod recipe;
-mod remote;
 mod request;
 mod results;
 mod selftest;
@@ -67,7 +65,7 @@ fn main() -> ExitCode {
         Command::Reap(reap) => command::reap::main(&reap, config.as_deref()),
         Command::Selftest(cli::Selftest::Runner(runner)) => selftest::runner(&runner, config.as_deref()),
         Command::SelftestPart(part) => selftest::part(&part),
-        Command::Bridge => bridge::main(config.as_deref()),
+        Command::Bridge => command::bridge::main(config.as_deref()),
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),
         Command::Announce { dir } => forge::announcing(&RunDir::open(dir)),

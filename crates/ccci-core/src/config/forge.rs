@@ -111,6 +111,12 @@ pub struct Bridge {
     /// The organisation whose members may ask. Default: the repository's owner.
     #[serde(default)]
     pub members_of: Option<String>,
+    /// Where it keeps what it has seen. Default: systemd's `StateDirectory=`, else `/var/lib/cc-ci-bridge`.
+    #[serde(default)]
+    pub state_dir: Option<PathBuf>,
+    /// How far back it looks for comments that were written while it did not run.
+    #[serde(default = "one_day", with = "duration")]
+    pub look_back: Duration,
     /// How often the comments are read.
     #[serde(default = "thirty_seconds", with = "duration")]
     pub every: Duration,
@@ -119,6 +125,14 @@ pub struct Bridge {
     /// Where the forge may say that there is something to read.
     #[serde(default)]
     pub webhook: Option<Webhook>,
+}
+
+impl Bridge {
+    /// The organisation whose members may ask for a test of this repository.
+    #[must_use]
+    pub fn organisation<'a>(&'a self, repository: &'a Repository) -> &'a str {
+        self.members_of.as_deref().unwrap_or(repository.owner())
+    }
 }
 
 /// `[bridge.drone]`: the Drone that builds.
@@ -170,6 +184,10 @@ const fn thirty_seconds() -> Duration {
     Duration::from_secs(30)
 }
 
+const fn one_day() -> Duration {
+    Duration::from_secs(24 * 3600)
+}
+
 /// What is wrong with the two, by key.
 ///
 /// # Errors
@@ -198,6 +216,9 @@ pub(super) fn judge(forge: Option<&Forge>, bridge: Option<&Bridge>) -> Result<()
     }
     if bridge.every.is_zero() {
         return Err(("bridge.every", "must be longer than zero".to_owned()));
+    }
+    if let Some(dir) = &bridge.state_dir {
+        absolute(dir).map_err(|why| ("bridge.state_dir", why))?;
     }
     if !bridge.drone.branch.split('/').all(is_segment) {
         return Err(("bridge.drone.branch", "must be a branch's name".to_owned()));
@@ -263,6 +284,7 @@ mod tests {
             ("\"o/n\"", "\"o/../n\"", "owner/name"),
             ("[\"o/n\"]", "[]", "at least one"),
             ("[\"o/n\"]", "[\"o/n\"]\nevery = \"0s\"", "longer than zero"),
+            ("[\"o/n\"]", "[\"o/n\"]\nstate_dir = \"x\"", "bridge.state_dir"),
             ("https://ci", "ftp://ci", "https://"),
             ("\"o/ci\"", "\"o/ci\"\nbranch = \"main&x=1\"", "branch"),
         ] {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use ccci_core::config::duration;
 use ccci_core::redact::Redactor;
 use ccci_core::weaken::{self, Protection};
+use ccci_forge::api::{Comment, State, User, is_full_id};
+use ccci_forge::remote::one_line;
 use jiff::Timestamp;
 
-use super::State;
-use super::api::{Comment, User};
+use super::state;
 use crate::outcome::Rung;
 use crate::plan::{Job, Plan};
-use crate::remote::one_line;
 use crate::results::Results;
 
 /// How much of a reason is quoted, in lines and in characters of a line.
@@ -75,7 +75,7 @@ impl Story {
         let rungs = results.rungs.iter().filter(|_| tested);
         let begun = Self::begun(plan);
         Self {
-            state: State::of(results.verdict),
+            state: state::of(results.verdict),
             headline,
             commit: results.commit.clone().or(begun.commit),
             rungs: rungs.map(|(rung, outcome)| (*rung, outcome.word())).collect(),
@@ -94,8 +94,8 @@ impl Story {
     pub(super) fn body(&self, context: &str) -> String {
         let mut text = format!("{} {} -->\n", marker(context), self.started);
         text += &match self.state {
-            State::Pending => format!("### {} {} is being tested\n", self.state.sign(), code(&self.recipe)),
-            _ => format!("### {} {}: {}\n", self.state.sign(), code(&self.recipe), self.title()),
+            State::Pending => format!("### {} {} is being tested\n", state::sign(self.state), code(&self.recipe)),
+            _ => format!("### {} {}: {}\n", state::sign(self.state), code(&self.recipe), self.title()),
         };
         if !self.rungs.is_empty() {
             let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
@@ -157,7 +157,7 @@ pub(super) fn own(comments: &[Comment], me: &User, context: &str) -> Option<(u64
 }
 
 fn short(commit: &str) -> String {
-    if super::is_full_id(commit) { commit.chars().take(10).collect() } else { commit.to_owned() }
+    if is_full_id(commit) { commit.chars().take(10).collect() } else { commit.to_owned() }
 }
 
 /// Inline code, from which nothing gets out.
@@ -183,7 +183,7 @@ mod tests {
         User { id: 7, login: "ci".to_owned() }
     }
 
-    fn comment(id: u64, author: u64, body: &str) -> Comment {
+    fn comment(id: u64, author: i64, body: &str) -> Comment {
         Comment {
             id,
             user: Some(User { id: author, login: "x".to_owned() }),

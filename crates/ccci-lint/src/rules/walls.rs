@@ -27,13 +27,17 @@ const LAYERS: [&str; 17] = [
 const CORE: &str = "crates/ccci-core/src/";
 
 /// Whom of the workspace a crate may depend on.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("ccci-core", &[]),
     ("ccci-manual", &[]),
     // Two programs that must agree do so in core: what one knows of the other's inside drifts apart.
     ("ccci-janitor", &["ccci-core", "ccci-manual"]),
     ("ccci-lint", &["ccci-core", "ccci-manual"]),
-    ("ccci-harness", &["ccci-core", "ccci-manual", "ccci-lint"]),
+    // What is asked of a forge, by a run and by the bridge.
+    ("ccci-forge", &["ccci-core"]),
+    // The one program that the network reaches: it is no part of another, and the only one that is asynchronous.
+    ("ccci-bridge", &["ccci-core", "ccci-forge", "ccci-manual"]),
+    ("ccci-harness", &["ccci-core", "ccci-forge", "ccci-manual", "ccci-lint"]),
 ];
 
 /// What is said in some places only.
@@ -67,8 +71,12 @@ const WALLS: [Wall; 6] = [
     },
     Wall {
         words: &["thread::spawn", "thread::Builder", "thread::scope"],
-        // The bridge's listener: it starts no process either.
-        home: &["crates/ccci-core/src/lock.rs", "crates/ccci-harness/src/bridge/webhook.rs"],
+        // A name that is looked up, and the bridge's loop: they start no process either.
+        home: &[
+            "crates/ccci-core/src/lock.rs",
+            "crates/ccci-forge/src/remote/resolve.rs",
+            "crates/ccci-bridge/src/service.rs",
+        ],
         tests: false,
         why: "a child dies with the thread that started it: threads are where the lock is waited for",
     },

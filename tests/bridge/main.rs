@@ -2,32 +2,32 @@
 
 #![expect(clippy::unwrap_used, reason = "a client that cannot do its work fails the test")]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+mod approval;
+mod listener;
+mod memory;
+
+use std::path::PathBuf;
 
 use ccci_tests::forge::{DRONE_TOKEN, Fault, Forge, MEMBER, ORG, REPOSITORY, State, TOKEN, secret};
 use ccci_tests::host::{self, Host};
-use ccci_tests::process;
-use ccci_tests::step::Step;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use ccci_tests::process::{self, Process};
+use ccci_tests::step::{Launch, Step};
 use nix::sys::signal::Signal;
-use sha2::Sha256;
 
 const EVE: (u64, &str) = (99, "eve");
-const HOOK: &str = "a-webhook-secret";
 /// A poll that never comes by itself in a test.
 const NEVER: &str = "1h";
 
 /// The settings of a bridge, and a pull request 12.
 fn enlist(host: &Host, forge: &Forge, every: &str, more: &str) {
     let token = secret(host, "drone-token", DRONE_TOKEN);
-    let sha = "4".repeat(40);
-    forge.state().pulls.insert(12, ("open".to_owned(), sha, format!("{}/fork/hello.git", forge.url())));
+    forge.push(12, &"4".repeat(40), true);
     forge.enlist(
         host,
         &format!(
-            "[bridge]\nrepositories = [\"{REPOSITORY}\"]\nevery = \"{every}\"\n\
+            "[bridge]\nrepositories = [\"{REPOSITORY}\"]\nevery = \"{every}\"\nstate_dir = \"{}\"\n\
              [bridge.drone]\nurl = \"{}\"\ntoken_file = \"{}\"\nrepository = \"{ORG}/ci\"\nbranch = \"release/1\"\n{more}",
+            state_dir(host).display(),
             forge.url(),
             token.display()
         ),
@@ -40,10 +40,30 @@ fn looks(state: &State) -> usize {
     state.requests.iter().filter(first).count()
 }
 
+fn state_dir(host: &Host) -> PathBuf {
+    host.path("bridge")
+}
+
+fn bridge(host: &Host) -> Launch<'_> {
+    host.command(&["cc-ci-bridge"])
+}
+
+/// The process that a bridge is, also one that was called by its earlier name.
+fn pid_of(host: &Host, step: &Step<'_>) -> i32 {
+    let shell = step.shell();
+    host::until("the bridge starts", || {
+        let own = |process: &Process| process.parent == shell && process.name.starts_with("cc-ci-");
+        host.processes().into_iter().find(own).map(|process| process.pid)
+    })
+}
+
 /// A bridge that watches, and the process that it is.
-fn start<'host>(host: &'host Host) -> (Step<'host>, i32) {
-    let step = host.command(&["cc-ci-run", "bridge"]).start();
-    let pid = step.keeper();
+fn start(host: &Host) -> (Step<'_>, i32) {
+    watching(host, bridge(host).start())
+}
+
+fn watching<'host>(host: &'host Host, step: Step<'host>) -> (Step<'host>, i32) {
+    let pid = pid_of(host, &step);
     host::until("the bridge watches", || step.err().contains("watching for").then_some(()));
     (step, pid)
 }
@@ -102,7 +122,8 @@ fn a_members_wish_becomes_one_build_of_the_pull_requests_head() {
     }
     assert_eq!((full.get("CCCI_QUICK"), other["CCCI_QUICK"].as_str()), (None, "1"));
     let reactions: Vec<_> = state.reactions.iter().cloned().collect();
-    assert_eq!(reactions, [format!("{wish}:eyes"), format!("{quick}:eyes")]);
+    assert_eq!(reactions[..2], [format!("{wish}:eyes"), format!("{quick}:eyes")]);
+    assert!(reactions.len() == 3 && reactions[2].ends_with(":confused"), "there is no pull request 13: {reactions:?}");
     assert!(log.contains("`eve`: not a member of coop, ignored"), "{log}");
     assert!(!log.contains(TOKEN) && !log.contains(DRONE_TOKEN), "{log}");
 }
@@ -162,7 +183,7 @@ fn a_build_that_drone_refuses_or_whose_answer_got_lost_is_not_asked_for_again() 
 }
 
 #[test]
-fn an_answer_that_allows_nothing_starts_nothing_and_holds_nobody_up() {
+fn what_starts_nothing_is_answered_once_and_holds_nobody_up() {
     let host = Host::new();
     let forge = Forge::new();
     enlist(&host, &forge, "20ms", "");
@@ -172,13 +193,11 @@ fn an_answer_that_allows_nothing_starts_nothing_and_holds_nobody_up() {
         [("closed", sha.as_str(), own.as_str()), ("open", "main", &own), ("open", &sha, "https://evil.example/x.git")];
     for (number, (state, sha, clone_url)) in (20..).zip(pulls) {
         forge.state().pulls.insert(number, (state.to_owned(), sha.to_owned(), clone_url.to_owned()));
-        forge.comment(number, MEMBER, "!testme");
+        let asked = forge.comment(number, MEMBER, "!testme");
+        refused(&forge, asked);
     }
-    two_looks(&forge);
     let nonsense = Fault::Answer { status: 200, header: None, body: "<html>".to_owned() };
     for (request, fault) in [
-        ("GET /api/v1/orgs/coop/members", Fault::status(302)),
-        ("GET /api/v1/orgs/coop/members", Fault::status(200)),
         ("GET /api/v1/repos/coop/hello/pulls", nonsense),
         ("POST /api/v1/repos/coop/hello/issues/comments", Fault::status(403)),
     ] {
@@ -186,99 +205,65 @@ fn an_answer_that_allows_nothing_starts_nothing_and_holds_nobody_up() {
         forge.comment(12, MEMBER, "!testme");
         two_looks(&forge);
     }
+    forge.state().no_build = true;
+    let asked = forge.comment(12, MEMBER, "!testme");
+    refused(&forge, asked);
+    forge.state().no_build = false;
     assert_eq!(forge.state().builds.len(), 0);
     forge.comment(12, MEMBER, "!testme");
     built(&forge, 1);
     let log = stop(step, pid);
-    for why in [
+    for why in ["is closed", "no commit id", "not below", "cannot be understood", "cannot be claimed", "answered 403"] {
+        assert!(log.contains(why), "{why}: {log}");
+    }
+    let said = answers(&forge);
+    let whys = [
         "is closed",
         "no commit id",
         "not below",
-        "answered 302",
-        "not a member",
         "cannot be understood",
-        "answered 403",
-    ] {
-        assert!(log.contains(why), "{why}: {log}");
+        "no pipeline in the `.drone.yml` of coop/ci",
+    ];
+    assert_eq!(said.len(), whys.len(), "each once: {said:?}");
+    for (why, said) in whys.iter().zip(&said) {
+        assert!(said.contains(why), "{why}: {said}");
     }
 }
 
-/// A bridge that listens for webhooks too: its step, its pid and where it listens.
-fn listening<'host>(host: &'host Host, forge: &Forge, every: &str) -> (Step<'host>, i32, String) {
-    let hook = secret(host, "hook", HOOK);
-    let webhook = format!("[bridge.webhook]\nlisten = \"127.0.0.1:0\"\nsecret_file = \"{}\"", hook.display());
-    enlist(host, forge, every, &webhook);
-    let step = host.command(&["cc-ci-run", "bridge"]).start();
-    let pid = step.keeper();
-    let said =
-        || step.err().lines().find_map(|line| line.strip_prefix("listening for webhooks on ")).map(str::to_owned);
-    let address = host::until("the bridge listens", said);
-    (step, pid, address)
+/// What the bridge answered, in order.
+fn answers(forge: &Forge) -> Vec<String> {
+    let state = forge.state();
+    let ours = state.comments.iter().filter(|comment| comment.body.starts_with("<!-- cc-ci-bridge -->"));
+    ours.map(|comment| comment.body.clone()).collect()
 }
 
-#[test]
-fn only_a_signed_webhook_makes_it_look_at_once() {
-    let host = Host::new();
-    let forge = Forge::new();
-    let (step, pid, address) = listening(&host, &forge, NEVER);
-    forge.until("the bridge watches", |state| (looks(state) == 2).then_some(()));
-    forge.comment(12, MEMBER, "!testme");
-
-    let body = "{\"action\":\"created\"}";
-    let unsigned = sign(body, "another secret");
-    assert_eq!(post(&address, body, Some(&unsigned)), 401);
-    assert_eq!(post(&address, body, None), 401);
-    assert_eq!(post(&address, "another body", Some(&sign(body, HOOK))), 401);
-    assert_eq!(forge.state().builds.len(), 0);
-    assert_eq!(looks(&forge.state()), 2, "nothing unsigned is listened to");
-    assert_eq!(post(&address, body, Some(&sign(body, HOOK))), 204);
-    built(&forge, 1);
-    let log = stop(step, pid);
-    assert!(!log.contains(HOOK), "{log}");
-}
-
-#[test]
-fn a_client_that_never_ends_its_message_does_not_keep_it_from_ending() {
-    let host = Host::new();
-    let forge = Forge::new();
-    let (step, pid, address) = listening(&host, &forge, "20ms");
-    let mut slow = TcpStream::connect(&address).unwrap();
-    slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n{").unwrap();
-    two_looks(&forge);
-    forge.comment(12, MEMBER, "!testme");
-    built(&forge, 1);
-    let _log = stop(step, pid);
+/// Waits until a comment carries the reaction of what starts nothing; the answer follows it.
+fn refused(forge: &Forge, comment: u64) {
+    forge.until("the comment is refused", |state| {
+        state.reactions.contains(&format!("{comment}:confused")).then_some(())
+    });
 }
 
 #[test]
 fn a_bridge_that_is_not_configured_or_whose_secret_everybody_reads_does_not_start() {
     use std::os::unix::fs::PermissionsExt as _;
     let host = Host::new();
-    let ended = host.command(&["cc-ci-run", "bridge"]).end().expect_clean(2);
+    let ended = bridge(&host).end().expect_clean(2);
     assert!(ended.err().contains("no [bridge]"), "{}", ended.err());
     let forge = Forge::new();
     enlist(&host, &forge, NEVER, "");
     std::fs::set_permissions(host.path("drone-token"), std::fs::Permissions::from_mode(0o604)).unwrap();
-    let ended = host.command(&["cc-ci-run", "bridge"]).end().expect_clean(2);
+    let ended = bridge(&host).end().expect_clean(2);
     assert!(ended.err().contains("chmod 0600"), "{}", ended.err());
 }
 
-fn sign(body: &str, secret: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Posts a webhook; the status that it is answered with.
-fn post(address: &str, body: &str, signature: Option<&str>) -> u16 {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let signature = signature.map(|signature| format!("X-Gitea-Signature: {signature}\r\n")).unwrap_or_default();
-    let head = format!(
-        "POST /hook HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{signature}Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + body).as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+#[test]
+fn the_name_by_which_units_called_it_before_leads_to_it() {
+    let host = Host::new();
+    let forge = Forge::new();
+    enlist(&host, &forge, "20ms", "");
+    let (step, pid) = watching(&host, host.command(&["cc-ci-run", "bridge"]).start());
+    forge.comment(12, MEMBER, "!testme");
+    built(&forge, 1);
+    let _log = stop(step, pid);
 }

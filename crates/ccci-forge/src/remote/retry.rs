@@ -16,7 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The last [`Trouble`].
-pub(crate) fn while_it_may_help<T>(until: Deadline, attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+pub fn while_it_may_help<T>(until: Deadline, attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
     again(until, |_| true, attempt)
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn while_it_may_help<T>(until: Deadline, attempt: impl FnMut() -> Res
 ///
 /// # Errors
 /// The last [`Trouble`].
-pub(crate) fn while_unheard<T>(until: Deadline, attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+pub fn while_unheard<T>(until: Deadline, attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
     again(until, |trouble| !matches!(trouble, Trouble::Unreachable { heard: true, .. }), attempt)
 }
 
@@ -54,7 +54,7 @@ fn pause(trouble: &Trouble, failures: u32, left: Duration) -> Option<Duration> {
     let pause = match trouble {
         Trouble::Unreachable { .. } => own,
         Trouble::Busy { after, .. } => after.map_or(own, |after| after.max(own)),
-        Trouble::Refused { .. } | Trouble::Nonsense { .. } => return None,
+        Trouble::Refused { .. } | Trouble::TooLong { .. } | Trouble::Nonsense { .. } => return None,
     };
     (pause < left).then_some(pause)
 }

@@ -3,8 +3,9 @@
 //! Everything here is bounded: an answer in size, an attempt in time, and all attempts together by the
 //! deadline that the caller gives. The token goes to that one address only: no redirect is followed.
 
-pub(crate) mod retry;
-pub(crate) mod secret;
+mod resolve;
+pub mod retry;
+pub mod secret;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderValue, Method, Request, Response, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 
 use secret::Secret;
 
@@ -30,25 +32,74 @@ const LONGEST_WORD: usize = 200;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// Nobody answered.
     #[error("{service} at {url} does not answer: {why}")]
     Unreachable {
+        /// Which.
         service: &'static str,
+        /// Where.
         url: String,
+        /// Why not.
         why: String,
         /// Whether it may have heard the question.
         heard: bool,
     },
     /// It cannot now; another time it may.
     #[error("{service} at {url} answered {status}{said}")]
-    Busy { service: &'static str, url: String, status: u16, said: String, after: Option<Duration> },
+    Busy {
+        /// Which.
+        service: &'static str,
+        /// Where.
+        url: String,
+        /// With what.
+        status: u16,
+        /// In its words.
+        said: String,
+        /// When it wants to be asked again.
+        after: Option<Duration>,
+    },
     /// It does not want to, and will not.
     #[error("{service} at {url} answered {status}{said}{}", remedy(*status))]
-    Refused { service: &'static str, url: String, status: u16, said: String },
+    Refused {
+        /// Which.
+        service: &'static str,
+        /// Where.
+        url: String,
+        /// With what.
+        status: u16,
+        /// In its words.
+        said: String,
+    },
+    /// It answered more than anybody reads.
+    #[error("{service} at {url} answered what is longer than 4 MiB")]
+    TooLong {
+        /// Which.
+        service: &'static str,
+        /// Where.
+        url: String,
+    },
     /// It answered something that it never answers.
     #[error("{service} at {url} answered what cannot be understood: {why}")]
-    Nonsense { service: &'static str, url: String, why: String },
+    Nonsense {
+        /// Which.
+        service: &'static str,
+        /// Where.
+        url: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Trouble {
+    /// The scopes that a token lacks, where the forge says so: `required=[read:organization]`.
+    #[must_use]
+    pub fn missing_scope(&self) -> Option<&str> {
+        let Self::Refused { status: 403, said, .. } = self else { return None };
+        let (scopes, _) = said.split_once("required=[")?.1.split_once(']')?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | ',' | '_' | '-' | ' ');
+        Some(scopes).filter(|scopes| !scopes.is_empty() && scopes.chars().all(plain))
+    }
 }
 
 fn remedy(status: u16) -> &'static str {
@@ -63,21 +114,23 @@ fn remedy(status: u16) -> &'static str {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    /// Its status, a good one.
+    pub status: u16,
     /// The service's own clock.
-    pub(crate) date: Option<Timestamp>,
+    pub date: Option<Timestamp>,
     body: Vec<u8>,
 }
 
 /// The service.
 #[derive(Debug)]
-pub(crate) struct Remote {
+pub struct Remote {
     service: &'static str,
     base: String,
     agent: Agent,
     authorization: HeaderValue,
     redactor: Redactor,
+    attempt: Duration,
 }
 
 impl Remote {
@@ -85,7 +138,7 @@ impl Remote {
     ///
     /// # Errors
     /// When the token cannot stand in a header.
-    pub(crate) fn new(service: &'static str, base: &str, scheme: &str, token: &Secret) -> anyhow::Result<Self> {
+    pub fn new(service: &'static str, base: &str, scheme: &str, token: &Secret) -> anyhow::Result<Self> {
         let mut authorization = HeaderValue::from_str(&format!("{scheme} {}", token.reveal()))
             .map_err(|_| anyhow::anyhow!("the token for {service} cannot stand in a header"))?;
         authorization.set_sensitive(true);
@@ -100,23 +153,25 @@ impl Remote {
         Ok(Self {
             service,
             base: base.trim_end_matches('/').to_owned(),
-            agent: Agent::from(config.build()),
+            agent: Agent::with_parts(config.build(), DefaultConnector::default(), resolve::Addresses),
             authorization,
             redactor,
+            attempt: ATTEMPT,
         })
+    }
+
+    /// The same service, an attempt at which may take this long.
+    #[must_use]
+    pub const fn patient(mut self, attempt: Duration) -> Self {
+        self.attempt = attempt;
+        self
     }
 
     /// Asks until there is an answer, it is certain that there will be none, or the deadline has come.
     ///
     /// # Errors
     /// The last [`Trouble`].
-    pub(crate) fn ask(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&Value>,
-        until: Deadline,
-    ) -> Result<Answer, Trouble> {
+    pub fn ask(&self, method: &Method, path: &str, body: Option<&Value>, until: Deadline) -> Result<Answer, Trouble> {
         retry::while_it_may_help(until, || self.ask_once(method, path, body, until))
     }
 
@@ -124,14 +179,14 @@ impl Remote {
     ///
     /// # Errors
     /// [`Trouble`].
-    pub(crate) fn ask_once(
+    pub fn ask_once(
         &self,
         method: &Method,
         path: &str,
         body: Option<&Value>,
         until: Deadline,
     ) -> Result<Answer, Trouble> {
-        let attempt = until.left().min(ATTEMPT);
+        let attempt = until.left().min(self.attempt);
         match self.send(method, path, body, attempt) {
             Ok(response) => self.judge(response),
             Err(error) => Err(self.unreachable(&error)),
@@ -171,7 +226,7 @@ impl Remote {
         match status {
             200..=299 => match body {
                 Ok(body) => Ok(Answer { status, date, body }),
-                Err(ureq::Error::BodyExceedsLimit(_)) => Err(self.nonsense("it is longer than 4 MiB")),
+                Err(ureq::Error::BodyExceedsLimit(_)) => Err(Trouble::TooLong { service, url }),
                 Err(error) => Err(self.unreachable(&error)),
             },
             429 | 500..=599 => Err(Trouble::Busy { service, url, status, said: self.word(body), after }),
@@ -183,12 +238,12 @@ impl Remote {
     ///
     /// # Errors
     /// [`Trouble::Nonsense`].
-    pub(crate) fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Trouble> {
+    pub fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Trouble> {
         serde_json::from_slice(&answer.body).map_err(|error| self.nonsense(&error.to_string()))
     }
 
     /// An answer that makes no sense.
-    pub(crate) fn nonsense(&self, why: &str) -> Trouble {
+    pub fn nonsense(&self, why: &str) -> Trouble {
         Trouble::Nonsense { service: self.service, url: self.base.clone(), why: self.redactor.clean(why) }
     }
 
@@ -214,7 +269,10 @@ fn before_sending(error: &ureq::Error) -> bool {
     use ureq::{Error, Timeout};
     match error {
         Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
-        Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Error::Io(error) => {
+            // The second: no thread for the resolver.
+            matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::OutOfMemory)
+        }
         _ => false,
     }
 }
@@ -236,7 +294,8 @@ fn tls(base: &str) -> TlsConfig {
 }
 
 /// A text on one line, without control characters, cut at `longest` characters.
-pub(crate) fn one_line(text: &str, longest: usize) -> String {
+#[must_use]
+pub fn one_line(text: &str, longest: usize) -> String {
     let text = visible::text(text);
     let mut words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.by_ref().collect::<Vec<_>>().join(" ");
@@ -250,6 +309,23 @@ pub(crate) fn one_line(text: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scope_that_is_missing_is_read_from_the_refusal_and_from_nothing_else() {
+        let refused = |status, said: &str| Trouble::Refused {
+            service: "the forge",
+            url: String::new(),
+            status,
+            said: said.to_owned(),
+        };
+        let says =
+            ": token does not have at least one of required scope(s), required=[read:organization], token scope=x";
+        assert_eq!(refused(403, says).missing_scope(), Some("read:organization"));
+        assert_eq!(refused(404, says).missing_scope(), None);
+        for other in ["", ": no", "required=[]", "required=[<b>]", "required=[a"] {
+            assert_eq!(refused(403, other).missing_scope(), None, "{other}");
+        }
+    }
 
     #[test]
     fn what_a_service_says_is_passed_on_short_on_one_line_and_without_the_token() {

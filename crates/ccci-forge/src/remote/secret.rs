@@ -10,22 +10,37 @@ const LONGEST: u64 = 4096;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SecretError {
+pub enum SecretError {
     /// It cannot be read.
     #[error("cannot read the secret {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Anybody can read it.
     #[error(
         "{path} is readable by everybody on this host (mode {mode:04o}): chmod 0600 {path}, and replace the secret"
     )]
-    Open { path: PathBuf, mode: u32 },
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// It is no secret.
     #[error("{path} holds no secret: {why}")]
-    Wrong { path: PathBuf, why: &'static str },
+    Wrong {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 /// A secret. It has no text of its own but by [`Secret::reveal`].
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,7 +54,7 @@ impl Secret {
     ///
     /// # Errors
     /// [`SecretError`].
-    pub(crate) fn read(path: &Path) -> Result<Self, SecretError> {
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
         let failed = |source| SecretError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
@@ -59,12 +74,14 @@ impl Secret {
     }
 
     /// The secret itself, for whom it is meant.
-    pub(crate) fn reveal(&self) -> &str {
+    #[must_use]
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(text: &str) -> Self {
+    /// One that is no file's, for tests.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
         Self(text.to_owned())
     }
 }
