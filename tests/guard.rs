@@ -79,11 +79,121 @@ fn what_the_caller_had_running_before_is_not_the_guards_to_end() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_a_usage_error() {
+fn a_command_that_cannot_be_started_ends_as_under_a_shell() {
     let host = Host::new();
-    let words = ["cc-ci-run", "guard", "--name", "db", "--", "/no/such/program"];
-    let ended = host.command(&words).end().expect_clean(2);
-    assert!(ended.err().contains("cannot start `/no/such/program`"), "{}", ended.err());
+    for (program, code) in [("/no/such/program", 127), ("no-such-program", 127), ("/etc/passwd", 126), ("/etc", 126)] {
+        let words = ["cc-ci-run", "guard", "--name", "db", "--teardown", &journalling(&host, "down"), "--", program];
+        let ended = host.command(&words).end().expect_clean(code);
+        assert!(ended.err().contains(&format!("cannot start `{program}`")), "{}", ended.err());
+    }
+    assert_eq!(torn_down(&host), "down\n".repeat(4));
+}
+
+#[test]
+fn the_command_has_the_callers_stdin_unless_it_is_to_be_closed() {
+    let host = Host::new();
+    for (options, seen) in [(&[][..], "typed\n"), (&["--no-stdin"], "")] {
+        let guard = host.guard("db", options, "cat");
+        let ended = guard.script("echo typed | @@").end().expect_clean(0);
+        assert_eq!(ended.out(), seen, "{options:?}");
+    }
+}
+
+#[test]
+fn a_quiet_guard_says_only_what_went_wrong() {
+    let host = Host::new();
+    let ended = host.guard("db", &["--quiet", "--teardown", "echo talk"], "exit 0").end().expect_clean(0);
+    let said = |err: String| err.replace("== the step goes on ==\n", "");
+    assert_eq!(said(ended.err()), "");
+    let ended = host.guard("db", &["--quiet", "--teardown", "echo why >&2; false"], "exit 0").end().expect(1);
+    assert!(ended.err().contains("!! left over: ") && ended.err().contains("why"), "{}", ended.err());
+}
+
+#[test]
+fn a_teardown_is_told_how_it_came_to_it() {
+    let host = Host::new();
+    let told = "echo \"$CCCI_CAUSE $CCCI_EXIT\"";
+    let tell = format!("{told} >>'{}'", journal(&host).display());
+    let _ended = host.guard("db", &["--teardown", &tell], "exit 7").end().expect_clean(7);
+    let _late =
+        host.guard("db", &["--deadline", "300ms", "--teardown", &tell], "exec sleep 1000").end().expect_clean(142);
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGKILL, 137)] {
+        let gate = host.gate(signal.as_str());
+        let step = host.guard("db", &["--teardown", &tell], &gate.pass()).start();
+        gate.reached();
+        let worker = step.part("worker");
+        step.signal_keeper(signal);
+        assert!(wait_gone(worker, host::limit()), "the reaper does not finish");
+        step.end().expect_clean(code);
+    }
+    assert_eq!(torn_down(&host), "ended 7\ndeadline 142\noperator 143\nkeeper_died 143\n");
+}
+
+/// Types into a terminal of the command's own: each pair is what is waited for, and what is then typed.
+const TYPIST: &str = r#"
+import os, pty, sys, time
+script, command = sys.argv[1].split('|'), sys.argv[2:]
+pid, terminal = pty.fork()
+if pid == 0: os.execvp(command[0], command)
+seen = b''
+def until(text):
+    global seen
+    while text.encode() not in seen:
+        seen += os.read(terminal, 4096)
+    seen = seen[seen.index(text.encode()) + len(text):]
+for wanted, typed in zip(script[::2], script[1::2]):
+    until(wanted)
+    os.write(terminal, typed.encode().decode('unicode_escape').encode())
+try:
+    while True: seen += os.read(terminal, 4096)
+except OSError: pass
+print(seen.decode(errors='replace'))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+/// A step on a terminal at which somebody types `script`.
+fn at_a_terminal(host: &Host, script: &str) -> String {
+    #[expect(clippy::unwrap_used, reason = "a helper of tests")]
+    fs::write(host.path("typist.py"), TYPIST).unwrap();
+    format!("unset CCCI_PARENT_PID\npython3 '{}' '{script}' @@", host.path("typist.py").display())
+}
+
+#[test]
+fn a_command_on_a_terminal_is_in_its_foreground_and_asks_for_a_password() {
+    let host = Host::new();
+    let command = "test -t 0 && stty -echo </dev/tty && printf 'Password: ' >/dev/tty && read -r word </dev/tty && stty echo </dev/tty && echo \"<$word>\"";
+    let script = at_a_terminal(&host, "Password: |secret\\n");
+    let ended = host.guard("db", &[], command).script(&script).end().expect_clean(0);
+    assert!(ended.out().contains("<secret>"), "{}", ended.out());
+}
+
+#[test]
+fn what_is_typed_to_end_a_command_is_the_commands() {
+    let host = Host::new();
+    let down = journalling(&host, "down");
+    // One that ends by it, and one that does not.
+    for (command, script, code) in [
+        ("echo ready; exec sleep 1000", "ready|\\x03", 130),
+        ("trap \"echo heard\" INT; echo ready; read -r x; read -r y; exit 5", "ready|\\x03|heard|a\\nb\\n", 5),
+    ] {
+        let script = at_a_terminal(&host, script);
+        host.guard("db", &["--teardown", &down], command).script(&script).end().expect_clean(code);
+    }
+    assert_eq!(torn_down(&host), "down\ndown\n");
+}
+
+#[test]
+fn a_shell_stops_and_continues_a_guard_with_its_command() {
+    let host = Host::new();
+    let command = "echo ready; read -r x; echo \"got $x\"; exit 9";
+    // The shell that the typist starts has job control, and the guard as its job.
+    let line = "bash --norc --noprofile -ic '\"$@\"; echo stopped=$?; fg; exit $?' bash";
+    let script = at_a_terminal(&host, "ready|\\x1a|stopped=148|on\\n");
+    let script = script.replace("@@", &format!("{line} @@"));
+    let ended =
+        host.guard("db", &["--teardown", &journalling(&host, "down")], command).script(&script).end().expect_clean(9);
+    assert!(ended.out().contains("got on"), "{}", ended.out());
+    assert_eq!(torn_down(&host), "down\n");
 }
 
 #[test]

@@ -495,6 +495,36 @@ fn a_stdout_that_nobody_reads_changes_nothing() {
 }
 
 #[test]
+fn a_terminal_that_nobody_reads_changes_nothing_and_hears_later_what_it_missed() {
+    let host = Host::new();
+    let gate = host.gate("loud");
+    let loud =
+        "i=0; while [ $i -lt 6000 ]; do echo \"line $i of a test that says a lot of what it does\"; i=$((i+1)); done";
+    let _folder = host.folder("hello").script("test_install.sh", &format!("{loud}\n{}", gate.pass()));
+    // It reads nothing until it is told to, and then all.
+    let reader = "import os, pty, select, sys\npid, terminal = pty.fork()\nif pid == 0: os.execvp(sys.argv[2], sys.argv[2:])\nopen(sys.argv[1]).read()\ntry:\n    while True: os.write(1, os.read(terminal, 4096))\nexcept OSError: pass\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
+    std::fs::write(host.path("reader.py"), reader).unwrap();
+    nix::unistd::mkfifo(&host.path("read"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = format!(
+        "unset CCCI_PARENT_PID\npython3 '{}' '{}' @@",
+        host.path("reader.py").display(),
+        host.path("read").display()
+    );
+    let step = host.run().args(["--stages", "install"]).env("TERM", "dumb").script(&script).start();
+    // The test is past its last line though nobody has read the first one.
+    gate.reached();
+    std::fs::write(host.path("read"), "now").unwrap();
+    gate.open();
+    let ended = step.end().expect_clean(0);
+    assert!(
+        ended.out().contains("lines not shown; see run.log") && ended.out().contains("RUN SUMMARY"),
+        "{}",
+        ended.out()
+    );
+    assert!(ended.log().contains("line 5999 of a test"), "{}", ended.log());
+}
+
+#[test]
 fn the_keepers_sigkill_during_preclean_leaves_nothing() {
     let host = Host::new();
     let (step, gate) = precleaning(&host);

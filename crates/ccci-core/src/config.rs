@@ -320,6 +320,18 @@ impl Places {
     }
 }
 
+impl Places {
+    /// What a user must know whose own directories stand in for the system's: runs of other users are not excluded.
+    #[must_use]
+    pub fn stand_in(&self) -> Option<String> {
+        let (locks, runs) = (self.lock_dir.display(), self.runs_dir.display());
+        let note = format!(
+            "the system's directories cannot be written: locks are in {locks}, which exclude this user's runs alone, runs in {runs}"
+        );
+        self.fallback.then_some(note)
+    }
+}
+
 fn is_writable(dir: &Path) -> bool {
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
 }

@@ -7,6 +7,7 @@
 //! [`tree`].
 
 mod child;
+pub mod foreground;
 mod handle;
 mod job;
 pub mod orphans;
@@ -87,6 +88,17 @@ pub enum ProcessError {
         /// The end of what it printed.
         tail: String,
     },
+}
+
+impl ProcessError {
+    /// Whether the host had not enough of something to start it: processes, memory, files, room on a disk.
+    #[must_use]
+    pub fn is_the_hosts(&self) -> bool {
+        use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
+        let Self::Start { source, .. } = self else { return matches!(self, Self::Watch { .. }) };
+        let too_many_files = [nix::libc::EMFILE, nix::libc::ENFILE].map(Some).contains(&source.raw_os_error());
+        too_many_files || matches!(source.kind(), OutOfMemory | QuotaExceeded | StorageFull | WouldBlock)
+    }
 }
 
 /// What a child reads that has nothing to read.

@@ -56,8 +56,11 @@ Examples:
   cc-ci-run guard --name db --deadline 10m --teardown ./down.sh -- ./test.sh
   cc-ci-run guard --name staging --on-conflict fail -- make deploy-test
 
-The command's exit status is passed on. While it runs, no other guard of the same name does, on the \
-whole host; however it ends, everything that it started is ended and the teardown runs.";
+The command's exit status is passed on; 126 and 127 are those of a command that cannot be started or is \
+not there, as of a shell. It has the caller's stdin and terminal: what is typed to end it (Ctrl-C) is for the \
+command alone, Ctrl-Z stops and `fg` continues both. While it runs, no other guard of the same name does, on the \
+whole host; however it ends, everything that it started is ended and the teardown runs. That is told in \
+CCCI_CAUSE (ended, operator, parent_died, deadline, alarm, keeper_died, killed) and CCCI_EXIT how it came to it.";
 
 const SELFTEST_EXAMPLE: &str = "\
 As a step of a build of its own, called as `run` is:
@@ -266,6 +269,12 @@ pub(crate) struct Guard {
     /// Run by `sh -c` when the command has ended, however it ended; tried three times
     #[arg(long, value_name = "COMMAND")]
     pub(crate) teardown: Option<String>,
+    /// Close the command's stdin, which is otherwise the caller's
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Say only what went wrong
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
     /// The command
     #[arg(last = true, required = true, num_args = 1..)]
     pub(crate) command: Vec<String>,

@@ -9,6 +9,7 @@ pub(crate) mod status;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ccci_core::config::{ConfigError, Settings};
@@ -27,6 +28,7 @@ use ccci_forge::remote::secret::SecretError;
 
 use crate::cli::{Guard, Run};
 use crate::console::Console;
+use crate::console::outlet::Outlet;
 use crate::forge;
 use crate::keeper::{Ear, Keeper, Kept, NotTaken};
 use crate::outcome::Verdict;
@@ -34,6 +36,9 @@ use crate::plan::Job;
 use crate::recipe::Folder;
 use crate::request::{self, Request};
 use crate::results::{self, Results};
+
+/// How long the reader of `--json` may take nothing.
+const READER: Duration = Duration::from_secs(60);
 
 /// `cc-ci-run run`.
 ///
@@ -47,11 +52,8 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         console.say(&format!("== run {}: {} on {} ({}) ==", request.plan.run_id, job.recipe, job.domain, job.engine));
         console.say(&format!("== per-run ABRA_DIR: {} ==", dir.join("abra").display()));
     }
-    if request.plan.places.fallback {
-        console.say(&format!(
-            "   the system's directories cannot be written: using {}",
-            request.plan.places.runs_dir.display()
-        ));
+    if let Some(note) = request.plan.places.stand_in() {
+        console.say(&format!("   {note}"));
     }
     let plan = request.plan.clone();
     let mut announcement = forge::announce(&plan, &dir);
@@ -71,8 +73,8 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     // Nothing hangs on it any more: the lock is free.
     forge::conclude(announcement, &plan, &results, &mut console);
-    if json {
-        print_json(&results)?;
+    if json && let Err(error) = give_json(&results) {
+        console.say(&format!("!! the result is in {} alone: {error:#}", dir.join(file::RESULTS).display()));
     }
     Ok(ExitCode::from(results.verdict.exit_code()))
 }
@@ -83,7 +85,10 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
 /// Before the guard had its lock; [`exit_code`] says what that means.
 pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (ear, request) = begin(|cwd| request::of_guard(guard, Settings::load(config)?, cwd))?;
-    let (dir, request, console) = open(request)?;
+    let (dir, request, mut console) = open(request)?;
+    if let Some(note) = request.plan.places.stand_in() {
+        console.say(&format!("   {note}"));
+    }
     let Job::Guard(job) = request.plan.job.clone() else {
         return Err(anyhow::anyhow!("this is no guard's plan").context(Unable));
     };
@@ -227,9 +232,8 @@ pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode>
 /// The exit code of what a part of this program did; an error is said on stderr, and a closed stderr is no reason to
 /// fail differently.
 pub(crate) fn code(done: anyhow::Result<u8>) -> u8 {
-    use std::io::Write as _;
     done.unwrap_or_else(|error| {
-        let _unseen = writeln!(std::io::stderr(), "cc-ci-run: {}", visible::text(&words(&error)));
+        Outlet::of(true).show(&format!("cc-ci-run: {}\n", visible::text(&words(&error))));
         exit_code(&error)
     })
 }
@@ -300,6 +304,12 @@ pub(crate) fn say(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// The result on stdout, for a reader who may be slow, and who does not hold the run up who reads nothing at all.
+fn give_json(results: &Results) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(results)? + "\n";
+    Ok(Outlet::of(false).give(text.as_bytes(), READER)?)
 }
 
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {

@@ -1,34 +1,30 @@
 //! What a run says: to `run.log` always, and to stdout as long as somebody listens.
 //!
-//! A closed or stuck stdout must never stop a run or a teardown (incident `[stdout]`): writing is
-//! tried only where it cannot block, and no failure of it matters.
+//! A closed or stuck stdout must never stop a run or a teardown (incident `[stdout]`): [`outlet`] writes
+//! without blocking, and no failure of it matters.
 //!
 //! A recipe's run says when: `+12s` before each line of a log. On a terminal the last line is alive
 //! instead and tells what goes on. Keeper, worker and reaper share the terminal without asking each
 //! other: whoever says a line wipes the live one first, and the keeper draws it again.
 
+pub(crate) mod outlet;
+
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use ccci_core::config::duration;
-use ccci_core::process::wait_ready;
 use ccci_core::redact;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::visible;
 use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
-use nix::poll::{PollFd, PollFlags};
 
 use crate::paint::Paint;
 use crate::plan::{Job, Plan};
+use outlet::Outlet;
 
-/// How long a stuck reader may hold up one line before it is dropped from stdout.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// What a pipe that is ready takes without blocking (`PIPE_BUF`).
-const CHUNK: usize = 4096;
 /// How often a log hears what a run waits for.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often a terminal does.
@@ -40,15 +36,16 @@ const WIPE: &str = "\r\x1b[K";
 #[derive(Debug)]
 pub(crate) struct Console {
     log: Option<File>,
-    /// Whether it speaks on stderr, because stdout is data.
-    stderr: bool,
+    /// How many lines are missing in the log.
+    unkept: usize,
+    outlet: Outlet,
+    /// Whether only what went wrong is said aloud.
+    quiet: bool,
     /// When the run began, for the times before its lines. A guard's output is its command's own.
     begun: Option<Timestamp>,
     /// Whether there is a live line.
     live: bool,
     paint: Paint,
-    /// Set when the reader is stuck or gone: from then on only the log is written.
-    deaf: bool,
 }
 
 impl Console {
@@ -60,13 +57,16 @@ impl Console {
         let begun = matches!(plan.job, Job::Recipe(_)).then_some(plan.started);
         let terminal = if stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
         let live = begun.is_some() && terminal && std::env::var("TERM").is_ok_and(|term| term != "dumb");
-        Self { log, stderr, begun, live, paint: Paint::on(live), deaf: false }
+        let quiet = matches!(&plan.job, Job::Guard(job) if job.quiet);
+        let outlet = Outlet::of(stderr);
+        Self { log, unkept: 0, outlet, quiet, begun, live, paint: Paint::on(live) }
     }
 
     /// One that nobody hears.
     #[cfg(test)]
-    pub(crate) const fn silent() -> Self {
-        Self { log: None, stderr: true, begun: None, live: false, paint: Paint::NONE, deaf: true }
+    pub(crate) fn silent() -> Self {
+        let outlet = Outlet::nowhere();
+        Self { log: None, unkept: 0, outlet, quiet: true, begun: None, live: false, paint: Paint::NONE }
     }
 
     /// Learns a secret that must never be said.
@@ -115,25 +115,37 @@ impl Console {
         let line = self.clean(line);
         let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
         // Wrapped, it could not be wiped again; a control character could do anything.
-        self.speak(&format!("{WIPE}▸ {}", cut(&line, width.saturating_sub(3))));
+        self.outlet.show(&format!("{WIPE}▸ {}", cut(&line, width.saturating_sub(3))));
     }
 
     fn keep(&mut self, line: &str) {
-        if let Some(log) = &mut self.log
-            && let Err(error) = log.write_all(format!("{line}\n").as_bytes())
-        {
-            tracing::error!(%error, "cannot write run.log");
-            self.log = None;
+        let Some(log) = &mut self.log else { return };
+        let missing = match self.unkept {
+            0 => String::new(),
+            // A line that a full disk cut has no end.
+            some => format!("\n… {} missing here: they could not be written\n", count(some, "line")),
+        };
+        match log.write_all(format!("{missing}{line}\n").as_bytes()) {
+            Ok(()) => self.unkept = 0,
+            Err(error) => {
+                // Once: a disk that is full is full for the next line too.
+                if self.unkept == 0 {
+                    tracing::error!(%error, "cannot write run.log");
+                }
+                self.unkept += line.lines().count();
+            }
         }
     }
 
     fn speak(&mut self, text: &str) {
-        if !self.deaf {
-            self.deaf = !if self.stderr {
-                speak(&std::io::stderr(), text.as_bytes())
-            } else {
-                speak(&std::io::stdout(), text.as_bytes())
-            };
+        if !weaken::on(Protection::ClosedStdout) {
+            #[expect(clippy::unwrap_used, reason = "what a plain println! would do, for the mutation test")]
+            std::io::stdout().write_all(text.as_bytes()).unwrap();
+            return;
+        }
+        let failure = || ["!! ", "cc-ci-run: "].iter().any(|begin| text.starts_with(begin));
+        if !self.quiet || failure() {
+            self.outlet.tell(text, file::LOG);
         }
     }
 }
@@ -159,26 +171,6 @@ fn cut(line: &str, width: usize) -> String {
 pub(crate) fn count(number: usize, what: &str) -> String {
     let plural = if what.ends_with('s') { "es" } else { "s" };
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}{plural}") }
-}
-
-/// Writes; false when nobody listens any more.
-fn speak(to: &impl AsFd, bytes: &[u8]) -> bool {
-    if !weaken::on(Protection::ClosedStdout) {
-        #[expect(clippy::unwrap_used, reason = "what a plain println! would do, for the mutation test")]
-        std::io::stdout().write_all(bytes).unwrap();
-        return true;
-    }
-    for chunk in bytes.chunks(CHUNK) {
-        let mut ready = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
-        if !wait_ready(&mut ready, Some(PATIENCE)).unwrap_or(false) {
-            return false;
-        }
-        // Unbuffered, so that no later flush can block.
-        if nix::unistd::write(to.as_fd(), chunk).is_err() {
-            return false;
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -1,19 +1,26 @@
 //! `guard`: the same lock, keeper, clock and funnel for anybody's command.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use ccci_core::lifetime::Cause;
+use ccci_core::lifetime::cause::exit;
 use ccci_core::lifetime::clock::Deadline;
+use ccci_core::lifetime::signals::parent_gone;
+use ccci_core::process::foreground::has_terminal;
 use ccci_core::process::tagged::{self, Tag};
-use ccci_core::process::{Ended, Job as Process};
+use ccci_core::process::{Ended, Job as Process, ProcessError};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::{Receipt, Residue};
 use ccci_core::weaken::{self, Protection};
 
+use nix::unistd::Pid;
+
 use crate::console::Console;
-use crate::event::{Event, WorkerEnd, report};
+use crate::event::{Event, Stamped, WorkerEnd, report};
 use crate::plan::{GuardJob, Plan};
 use crate::reaper::{self, Mode};
 
@@ -45,17 +52,75 @@ pub(crate) fn work(plan: &Plan, job: &GuardJob, dir: &RunDir, console: &mut Cons
     let Some((program, args)) = job.command.split_first() else {
         return WorkerEnd::Usage { message: "no command".to_owned() };
     };
+    if !job.dir.is_dir() {
+        return WorkerEnd::Usage {
+            message: format!("{} is gone: it is where the command was to run", job.dir.display()),
+        };
+    }
     let process = Process::new(program).args(args).env(plan.tag_vars()).dir(&job.dir).timeout(Duration::MAX);
-    match process.run_inheriting() {
+    let supervisor = Pid::from_raw(plan.keeper);
+    // Where there is a terminal, it is the caller's group that a person types to, stops and continues.
+    let group = if has_terminal() { nix::unistd::getpgid(Some(supervisor)).ok() } else { None };
+    // Stopped, the supervisor would let its deadline pass.
+    let resume = group.map(|_| (Deadline::after(plan.deadline), supervisor));
+    match process.run_as_callers(job.stdin, group, resume) {
         Ok(ended) => {
             report(dir, Event::Command { status: status(ended), text: ended.to_string() });
             WorkerEnd::Finished
         }
+        Err(error) if error.is_the_hosts() => WorkerEnd::Host { message: error.to_string() },
         Err(error) => {
-            console.say(&error.to_string());
-            WorkerEnd::Usage { message: error.to_string() }
+            console.say(&format!("cc-ci-run: {error}"));
+            report(dir, Event::Command { status: unstartable(&error), text: error.to_string() });
+            WorkerEnd::Finished
         }
     }
+}
+
+/// What a shell says of a command that it cannot start.
+fn unstartable(error: &ProcessError) -> u8 {
+    let kind = match error {
+        ProcessError::Start { source, .. } => source.kind(),
+        ProcessError::Watch { .. } | ProcessError::Failed { .. } => io::ErrorKind::Other,
+    };
+    if kind == io::ErrorKind::NotFound { 127 } else { 126 }
+}
+
+/// Whether a guard's command was ended by a signal, and may have left the terminal as it liked it.
+pub(crate) fn was_killed(dir: &RunDir) -> bool {
+    how_it_ended(dir).1.is_none_or(|status| status > 128)
+}
+
+/// Who or what ended a guard early, and how its command ended, as far as was written down.
+fn how_it_ended(dir: &RunDir) -> (Option<Cause>, Option<u8>) {
+    let mut end = (None, None);
+    // What cannot be read is what nobody wrote down: a teardown runs all the same.
+    let Ok(events) = dir.lines::<Stamped>(file::EVENTS) else { return end };
+    for Stamped { event, .. } in events.items {
+        match event {
+            Event::Cancelled { cause } => end.0 = end.0.or(Some(cause)),
+            Event::Command { status, .. } => end.1 = Some(status),
+            _ => {}
+        }
+    }
+    end
+}
+
+/// What a teardown is told of how it came to it: `CCCI_CAUSE` and `CCCI_EXIT`.
+fn told(plan: &Plan, saved_in: &Path) -> [(&'static str, String); 2] {
+    let (cause, command) = how_it_ended(&RunDir::open(saved_in.to_owned()));
+    let supervised = std::process::id().cast_signed() == plan.keeper || !parent_gone(Pid::from_raw(plan.keeper));
+    let cause = cause.or_else(|| (!supervised).then_some(Cause::KeeperDied));
+    let word = match (&cause, command) {
+        (Some(cause), _) => {
+            serde_json::to_value(cause).ok().and_then(|value| Some(value["cause"].as_str()?.to_owned()))
+        }
+        (None, Some(_)) => Some("ended".to_owned()),
+        (None, None) => None,
+    };
+    let exit = cause.as_ref().map(Cause::exit_code).or(command).unwrap_or(exit::HOST);
+    // What nobody wrote down was killed before it could.
+    [("CCCI_CAUSE", word.unwrap_or_else(|| "killed".to_owned())), ("CCCI_EXIT", exit.to_string())]
 }
 
 /// A command's end as a shell would report it.
@@ -135,15 +200,24 @@ fn run_teardown(
     } else {
         Process::new("/bin/sh").args(["-c", command])
     };
-    let process = process.env(plan.tag_vars()).dir(&place);
+    let process = process.env(plan.tag_vars()).env(told(plan, saved_in)).dir(&place);
     let mut last = String::new();
-    for tried in 0..TEARDOWN_TRIES {
+    let mut tried = 0;
+    while tried < TEARDOWN_TRIES {
         if tried > 0 && until.passed() {
             break;
         }
         match process.clone().timeout(reaper::left(until)).run_ok(&mut |line| console.say(line)) {
             Ok(_) => return Ok(()),
-            Err(error) => last = error.to_string(),
+            // It was not even begun: as long as there is time, that is no try.
+            Err(error) if error.is_the_hosts() && !until.passed() => {
+                last = error.to_string();
+                reaper::pause(until);
+            }
+            Err(error) => {
+                last = error.to_string();
+                tried += 1;
+            }
         }
     }
     Err(last)

@@ -27,6 +27,7 @@ use ccci_core::lifetime::parent::PARENT_PID_VAR;
 use ccci_core::lifetime::signals::{CANCEL, Phase, Response};
 use ccci_core::lock::slots::{Share, Slot};
 use ccci_core::lock::{AppLock, Owner};
+use ccci_core::process::foreground::Foreground;
 use ccci_core::process::procfs::{Process, boot_id};
 use ccci_core::process::{Change, Child, fork_part, tagged};
 use ccci_core::rundir::{RunDir, file};
@@ -38,6 +39,7 @@ use nix::sys::signal::Signal;
 use crate::command;
 use crate::console::{Console, count};
 use crate::event::{Event, report};
+use crate::guard;
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
 use crate::reaper::Mode;
@@ -183,6 +185,7 @@ impl Keeper {
         let deadline = Deadline::after(self.plan.deadline.saturating_sub(waited));
         // Closed on exec: its end tells that the worker has become the reaper, or is dead.
         let (alive, alive_end) = std::io::pipe().context("cannot make a pipe")?;
+        let terminal = Foreground::of_caller().filter(|_| matches!(self.plan.job, Job::Guard(_)));
         let worker = match self.start_worker(lock, &alive_end) {
             Ok(worker) => worker,
             // Nothing has begun, so that nothing is to be taken down.
@@ -224,11 +227,19 @@ impl Keeper {
             }
         }
         self.phase = Phase::TearingDown;
-        if weaken::on(Protection::BecomeReaper) {
-            return self.see_reaper_through(lock, worker);
+        let done = if weaken::on(Protection::BecomeReaper) {
+            self.see_reaper_through(lock, worker)
+        } else {
+            self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
+            self.reap(lock, Mode::Teardown, self.teardown_end()).map(drop)
+        };
+        if let Some(terminal) = terminal {
+            let killed = self.facts.cause.is_some() || guard::was_killed(&self.dir);
+            if let Err(error) = terminal.take_back(killed) {
+                self.console.say(&format!("!! the terminal is not as it was: {error}"));
+            }
         }
-        self.wait_for(worker, Deadline::after(self.plan.settings.grace))?;
-        self.reap(lock, Mode::Teardown, self.teardown_end()).map(drop)
+        done
     }
 
     /// How long ago the run was asked for, its wait included.
@@ -263,6 +274,7 @@ impl Keeper {
             block_cancel: true,
             keep_fd: Some(lock),
             keep_fd_too: Some(alive),
+            keep_stdin: matches!(&self.plan.job, Job::Guard(job) if job.stdin),
             ..Birth::default()
         };
         let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST", Some(host)));
@@ -276,6 +288,11 @@ impl Keeper {
 
     /// What a signal means now: a cause to end the run for, or nothing.
     fn hear(&mut self, received: ccci_core::lifetime::signals::Received) -> Option<Cause> {
+        // Typed, it is for the guarded command, which has heard it too and may go on, as under a shell.
+        let typed = received.by_kernel && matches!(received.signal, Signal::SIGINT | Signal::SIGQUIT);
+        if typed && self.phase == Phase::Working && matches!(self.plan.job, Job::Guard(_)) {
+            return None;
+        }
         match self.ear.judge(received, self.phase) {
             Response::Cancel(cause) if self.facts.cause.is_none() || !weaken::on(Protection::SecondSignal) => {
                 Some(cause)

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     };
     let level = std::env::var("CCCI_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(console::outlet::Log::new)
         .with_max_level(level.unwrap_or(LevelFilter::WARN))
         .with_ansi(false)
         .without_time()

@@ -104,6 +104,12 @@ pub(crate) struct GuardJob {
     pub(crate) dir: PathBuf,
     /// What cleans up after it, for `sh -c`.
     pub(crate) teardown: Option<String>,
+    /// Whether only what went wrong is said.
+    #[serde(default)]
+    pub(crate) quiet: bool,
+    /// Whether the command has the caller's stdin.
+    #[serde(default)]
+    pub(crate) stdin: bool,
 }
 
 /// Everything about a run.

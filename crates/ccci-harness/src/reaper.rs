@@ -48,6 +48,12 @@ pub(crate) fn left(until: Deadline) -> Duration {
     until.left().max(LEAST)
 }
 
+/// A pause before the host is asked again for what it has too little of; nothing announces that it has more.
+pub(crate) fn pause(until: Deadline) {
+    #[expect(clippy::disallowed_methods, reason = "the retry's pause, with the cancelling signals blocked")]
+    std::thread::sleep(LEAST.min(until.left()));
+}
+
 /// What a reaper is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {

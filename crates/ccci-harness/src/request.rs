@@ -96,7 +96,13 @@ pub(crate) fn of_guard(guard: Guard, mut settings: Settings, cwd: &Path) -> anyh
     apply(&mut settings, &guard.holding);
     let name = GuardName::new(&guard.name)?;
     let id = format!("guard-{}-{}", guard.name.chars().take(40).collect::<String>(), std::process::id());
-    let job = Job::Guard(GuardJob { command: guard.command, dir: cwd.to_owned(), teardown: guard.teardown });
+    let job = Job::Guard(GuardJob {
+        command: guard.command,
+        dir: cwd.to_owned(),
+        teardown: guard.teardown,
+        quiet: guard.quiet,
+        stdin: !guard.no_stdin,
+    });
     Ok(Request { id: RunId::new(&id)?, plan: plan(settings, &LockName::Guard(name), job, true)? })
 }
 

@@ -31,6 +31,10 @@ pub struct Birth {
     pub own_terminal: bool,
     /// Whether it stays in the group of who starts it, where it hears what that hears.
     pub same_group: bool,
+    /// The group that it joins, of its own session, where it would lead one.
+    pub join_group: Option<libc::pid_t>,
+    /// Whether a copy keeps the stdin of who starts it.
+    pub keep_stdin: bool,
     /// Whether the signals of [`signals::CANCEL`] start blocked; nothing is blocked otherwise, as a
     /// blocked mask is inherited (incident `[restart]`).
     pub block_cancel: bool,
@@ -52,7 +56,7 @@ pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) 
         if birth.new_session || birth.own_terminal {
             check(libc::setsid())?;
         } else if !birth.same_group {
-            check(libc::setpgid(0, 0))?;
+            check(libc::setpgid(0, birth.join_group.unwrap_or(0)))?;
         }
         if birth.own_terminal {
             check(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;

@@ -29,7 +29,7 @@ const UNBORN: u8 = 69;
 pub type Change = (OsString, Option<OsString>);
 
 /// Starts `body` in a copy of this process, which is born as `birth` says, has `env`
-/// changed and its stdin closed, and ends with the code that `body` returns.
+/// changed and its stdin closed unless it is to keep it, and ends with the code that `body` returns.
 ///
 /// No other thread may be at work: the copy would lack it, and what it held would be held for ever.
 ///
@@ -59,9 +59,11 @@ fn become_part(birth: Birth, parent: libc::pid_t, env: &[Change]) -> io::Result<
     if weaken::on(Protection::OwnClaim) {
         close_on_exec(&|fd| kept.contains(&Some(fd)))?;
     }
-    let null = File::open("/dev/null")?;
-    // SAFETY: both are open fds, or stdin gets open by this.
-    unsafe { check(libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO))? };
+    if !birth.keep_stdin {
+        let null = File::open("/dev/null")?;
+        // SAFETY: both are open fds, or stdin gets open by this.
+        unsafe { check(libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO))? };
+    }
     for (key, value) in env {
         change(key, value.as_deref());
     }

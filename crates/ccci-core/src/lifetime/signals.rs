@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid};
@@ -29,6 +30,8 @@ pub struct Received {
     pub signal: Signal,
     /// The sender, as far as the kernel tells.
     pub sender: u32,
+    /// Whether the kernel sent it for itself, as a terminal does for Ctrl-C.
+    pub by_kernel: bool,
 }
 
 /// The keeper's and reaper's ear: all of [`CANCEL`] and SIGCHLD, blocked and readable.
@@ -74,7 +77,7 @@ impl Signals {
     pub fn next(&self) -> io::Result<Option<Received>> {
         Ok(self.fd.read_signal()?.and_then(|info| {
             let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
-            Some(Received { signal, sender: info.ssi_pid })
+            Some(Received { signal, sender: info.ssi_pid, by_kernel: info.ssi_code == libc::SI_KERNEL })
         }))
     }
 }

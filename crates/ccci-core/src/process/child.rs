@@ -8,6 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rustix::process::{WaitOptions, WaitStatus, waitpid};
 
+use crate::lifetime::clock::Deadline;
+
 use super::{Ended, handle_of, orphans, wait_ready};
 
 /// Collects a child of ours that has ended, so that it does not stay a zombie; `None` while it runs
@@ -56,11 +58,12 @@ impl Child {
         self.collect(WaitOptions::NOHANG)
     }
 
-    /// Waits for its end, and collects meanwhile what loses its parent below us.
+    /// Waits for its end, and collects meanwhile what loses its parent below us. At the time of `resume` the process
+    /// that it names goes on.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn wait_collecting(&mut self) -> io::Result<Ended> {
+    pub(super) fn wait_collecting(&mut self, mut resume: Option<(Deadline, Pid)>) -> io::Result<Ended> {
         let orphans = orphans::Watch::begin()?;
         loop {
             if let Some(ended) = self.try_wait()? {
@@ -68,7 +71,12 @@ impl Child {
             }
             let Some(end) = handle_of(self.pid)? else { continue };
             let fds = [Some(end.as_fd()), orphans.fd()].into_iter().flatten();
-            wait_ready(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect::<Vec<_>>(), None)?;
+            let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            wait_ready(&mut fds, resume.map(|(at, _)| at.left()))?;
+            if let Some((_, stopped)) = resume.take_if(|(at, _)| at.passed()) {
+                // One that is gone needs nothing, and one that never stopped does not notice.
+                let _sent = nix::sys::signal::kill(stopped, Signal::SIGCONT);
+            }
             orphans.collect()?;
         }
     }

@@ -15,6 +15,7 @@ use super::programs::{environment, programs};
 use super::terminal::Terminal;
 use super::watch::{Lines, Watch};
 use super::{Child, Ended, ProcessError, null};
+use crate::lifetime::clock::Deadline;
 use crate::lifetime::exec::Birth;
 use crate::lifetime::launch::Program;
 
@@ -210,9 +211,25 @@ impl Job {
     /// # Errors
     /// [`ProcessError::Start`] and [`ProcessError::Watch`].
     pub fn run_inheriting(&self) -> Result<Ended, ProcessError> {
-        let started = null().and_then(|null| self.start([Some(null), None, None], ward()));
+        self.run_as_callers(false, None, None)
+    }
+
+    /// The same, with our own stdin too if it is to have it, and in a group of the caller's, which has the terminal.
+    /// A person may stop that group: at the time of `resume` the process that it names goes on.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`] and [`ProcessError::Watch`].
+    pub fn run_as_callers(
+        &self,
+        stdin: bool,
+        group: Option<Pid>,
+        resume: Option<(Deadline, Pid)>,
+    ) -> Result<Ended, ProcessError> {
+        let birth = Birth { join_group: group.map(Pid::as_raw), ..ward() };
+        let null = if stdin { Ok(None) } else { null().map(Some) };
+        let started = null.and_then(|stdin| self.start([stdin, None, None], birth));
         let mut child = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
-        child.wait_collecting().map_err(|source| ProcessError::Watch { command: self.command_line(), source })
+        child.wait_collecting(resume).map_err(|source| ProcessError::Watch { command: self.command_line(), source })
     }
 
     /// Starts it detached: a session of its own that outlives us, output into `log`. Its pid.
@@ -239,7 +256,6 @@ mod tests {
 
     use super::super::{handle_of, procfs, wait_ready};
     use super::*;
-    use crate::lifetime::clock::Deadline;
 
     fn sh(script: &str) -> Job {
         Job::new("/bin/sh").args(["-c", script]).grace(Duration::from_millis(200))

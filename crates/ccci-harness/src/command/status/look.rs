@@ -34,6 +34,8 @@ pub(super) struct Status {
     pub(super) host: String,
     lock_dir: PathBuf,
     runs_dir: PathBuf,
+    /// Where the user's own directories stand in for the system's: which.
+    pub(super) stand_in: Option<String>,
     pub(super) locks: Vec<Lock>,
     /// Where the host has a number of slots.
     pub(super) slots: Option<Slots>,
@@ -146,6 +148,7 @@ impl Status {
             host: crate::command::host_name(),
             lock_dir: host.places.lock_dir.clone(),
             runs_dir: host.places.runs_dir.clone(),
+            stand_in: host.places.stand_in(),
             slots: host.settings.max_tests.map(|total| Slots { total: total.get(), taken: slots.len(), runs: slots }),
             leftovers,
             unknown,

@@ -14,6 +14,7 @@ use crate::progress::WORTH_SAYING;
 /// The whole status, line by line.
 pub(super) fn lines(status: &Status, now: Timestamp, paint: Paint) -> Vec<String> {
     let mut lines = vec![headline(status, paint)];
+    lines.extend(status.stand_in.iter().map(|note| paint.with(QUIET, note)));
     for unknown in &status.unknown {
         lines.push(paint.with(BAD, &format!("cannot look: {}", plain(unknown))));
     }
