@@ -159,6 +159,8 @@ protections! {
     Completeness,
     /// A recipe's variables are data for the programs that read its files.
     VariablesAreData,
+    /// A task that is over and has no container holds no teardown back.
+    FinishedTasks,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

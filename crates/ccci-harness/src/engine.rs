@@ -8,6 +8,7 @@ pub(crate) mod converge;
 pub(crate) mod door;
 pub(crate) mod local;
 pub(crate) mod shape;
+mod sightings;
 pub(crate) mod swarm;
 pub(crate) mod tarball;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::docker::DockerError;
+use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, LockError};
 use ccci_core::name::Domain;
 use ccci_core::rundir::{RunDir, RunDirError};
@@ -69,6 +71,20 @@ impl From<SubstrateError> for EngineError {
 impl From<RunDirError> for EngineError {
     fn from(error: RunDirError) -> Self {
         Self::Host(error.to_string())
+    }
+}
+
+impl EngineError {
+    /// Whose fault it is that Docker refused what a recipe's author wrote, such as a name or a size.
+    fn of_authors(what: &str, error: DockerError) -> Self {
+        match error {
+            DockerError::Refused { status: 400 | 409, message, .. } => Self::Recipe(format!("{what}: {message}")),
+            // Engine 20.10 has no status of its own for a name that is none.
+            DockerError::Refused { message, .. } if message.contains("invalid reference format") => {
+                Self::Recipe(format!("{what}: {message}"))
+            }
+            other => Self::Host(format!("{what}: {other}")),
+        }
     }
 }
 
@@ -136,20 +152,50 @@ pub(crate) type Say<'a> = dyn FnMut(&str) + 'a;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceState {
     pub(crate) name: String,
+    /// How many of its tasks run, or came to the good end that they are meant to come to.
     pub(crate) running: u64,
     pub(crate) desired: u64,
-    /// When the youngest of its running tasks began to run.
-    pub(crate) since: Option<Timestamp>,
+    /// For how long the youngest of its running tasks has been seen to run.
+    pub(crate) up: Option<Duration>,
+    /// How long its health check takes to find out that it is sick.
+    pub(crate) probation: Duration,
+    /// What a task that is missing waits for, in the platform's words.
+    pub(crate) waits_for: Option<String>,
+    /// Whose fault it is that one is missing, as far as anybody knows.
+    pub(crate) blame: Blame,
+    /// Why it will never be there.
+    pub(crate) never: Option<Never>,
     /// How often a task of it failed with none succeeding since.
     pub(crate) failures: u32,
+    /// When the first of these failures was seen: of several services that fail, the first one is the reason.
+    pub(crate) failing_since: Option<Deadline>,
     /// The last failure's own error.
     pub(crate) error: Option<String>,
     /// Its last log lines.
     pub(crate) log: String,
     /// How its last update goes.
     pub(crate) update: Update,
-    /// What the host could not give it; not the recipe's fault.
-    pub(crate) host: Option<String>,
+}
+
+/// Whose fault something is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// Whoever wrote the recipe.
+    #[default]
+    Recipe,
+    /// This host.
+    Host,
+}
+
+/// Why a service will never be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Never {
+    /// Nothing on this host can be what the recipe asks for.
+    Impossible(String),
+    /// This host cannot give it what it needs.
+    Host(String),
+    /// It ended and is not started again. It may have met with what is wrong with another.
+    Ended(String),
 }
 
 /// How a service's last update goes.

@@ -25,6 +25,12 @@ impl Deadline {
         Self(since_boot().saturating_add(duration))
     }
 
+    /// The point that was this much earlier.
+    #[must_use]
+    pub const fn earlier(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+
     /// How long is left; zero when it has passed.
     #[must_use]
     pub fn left(self) -> Duration {

@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::swarm::secrets::letters_and_digits;
+use super::sightings::Sightings;
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape, tarball};
 use crate::health::Target;
 use crate::recipe::source::Release;
@@ -33,7 +34,6 @@ use crate::recipe::{LocalService, RecipeToml, copy_tree};
 struct Memory {
     pid: u32,
     start_ticks: u64,
-    since: Option<Timestamp>,
     failures: u32,
     error: Option<String>,
     env: BTreeMap<String, String>,
@@ -58,11 +58,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct LocalEngine {
     local: Local,
+    sightings: Sightings,
 }
 
 impl LocalEngine {
     pub(crate) fn new(places: &Places) -> Self {
-        Self { local: Local::new(places) }
+        Self { local: Local::new(places), sightings: Sightings::default() }
     }
 
     fn paths(&self, app: &App<'_>) -> AppPaths {
@@ -97,7 +98,7 @@ impl LocalEngine {
             Ok(pid) => {
                 let pid = pid.as_raw().cast_unsigned();
                 let start_ticks = procfs::start_ticks(pid).unwrap_or(0);
-                Memory { pid, start_ticks, since: Some(Timestamp::now()), ..memory }
+                Memory { pid, start_ticks, ..memory }
             }
             // Like a container that cannot start: a failure of the task.
             Err(error) => Memory { pid: 0, failures: memory.failures + 1, error: Some(error.to_string()), ..memory },
@@ -230,7 +231,7 @@ impl Engine for LocalEngine {
         let paths = self.paths(app);
         let mut services = Vec::new();
         for (name, service) in &app.folder.toml.local.services {
-            let mut memory = load(&paths, name).unwrap_or_default();
+            let mut memory = load(&paths, name)?;
             let pid = Pid::from_raw(memory.pid.cast_signed());
             let end = if memory.pid == 0 { None } else { collect(pid) };
             let running = memory.pid != 0
@@ -250,8 +251,9 @@ impl Engine for LocalEngine {
                 name: name.clone(),
                 running: u64::from(running),
                 desired: 1,
-                since: memory.since,
+                up: running.then(|| self.sightings.age(format!("{name} {} {}", memory.pid, memory.start_ticks))),
                 failures: memory.failures,
+                failing_since: (memory.failures > 0).then(|| self.sightings.first(format!("{name} failed"))),
                 error: memory.error,
                 log,
                 ..ServiceState::default()
@@ -364,8 +366,14 @@ fn deployed(paths: &AppPaths) -> Option<Deployed> {
     serde_json::from_slice(&fs::read(paths.release.join(DEPLOYED)).ok()?).ok()
 }
 
-fn load(paths: &AppPaths, name: &str) -> Option<Memory> {
-    serde_json::from_slice(&fs::read(paths.services.join(format!("{name}.json"))).ok()?).ok()
+/// What is remembered of a service. One that cannot be read is no service that never ran: it may run still.
+fn load(paths: &AppPaths, name: &str) -> Result<Memory, EngineError> {
+    let text = match fs::read(paths.services.join(format!("{name}.json"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
+        other => other.map_err(|error| host("read what is remembered of service", name, &error))?,
+    };
+    serde_json::from_slice(&text)
+        .map_err(|error| EngineError::Host(format!("cannot read what is remembered of service {name}: {error}")))
 }
 
 fn save(paths: &AppPaths, name: &str, memory: &Memory) -> Result<(), EngineError> {

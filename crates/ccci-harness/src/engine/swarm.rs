@@ -9,7 +9,9 @@ mod look;
 mod ports;
 pub(super) mod secrets;
 pub(super) mod stack;
+mod tasks;
 mod volumes;
+mod words;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
 use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
+use super::Never;
+use super::sightings::Sightings;
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape};
 use crate::checkup;
 use crate::event::{Event, report};
@@ -52,6 +56,7 @@ pub(crate) struct SwarmEngine {
     /// When it may be asked again whether a network has addresses: asking takes one.
     ask_again: Cell<Option<Deadline>>,
     ingress: Option<SocketAddr>,
+    sightings: Sightings,
 }
 
 impl SwarmEngine {
@@ -73,7 +78,13 @@ impl SwarmEngine {
         if let Some(trouble) = checkup::fatal(&docker.host()?) {
             return Err(EngineError::Host(format!("{}: {}; {}", trouble.name, trouble.seen, trouble.remedy)));
         }
-        Ok(Self { docker, places: plan.places.clone(), ask_again: Cell::default(), ingress: plan.settings.ingress })
+        Ok(Self {
+            docker,
+            places: plan.places.clone(),
+            ask_again: Cell::default(),
+            ingress: plan.settings.ingress,
+            sightings: Sightings::default(),
+        })
     }
 
     pub(super) fn env_path(&self, app: &App<'_>) -> PathBuf {
@@ -204,11 +215,11 @@ impl Engine for SwarmEngine {
     }
 
     fn observe(&self, lock: &AppLock, app: &App<'_>) -> Result<Observation, EngineError> {
-        let (mut seen, unallocated) = look::observe(&self.docker, &app.domain.stack_name())?;
+        let (mut seen, unallocated) = look::observe(&self.docker, &app.domain.stack_name(), &self.sightings)?;
         for stuck in unallocated {
             let why = self.why_unallocated(lock, app, &stuck)?;
             if let Some(service) = seen.services.iter_mut().find(|service| service.name == stuck.service) {
-                service.host = service.host.take().or(why);
+                service.never = service.never.take().or(why.map(Never::Host));
             }
         }
         Ok(seen)
@@ -314,7 +325,7 @@ impl SwarmEngine {
     /// Addresses that Swarm lost are in no list, so a deploy can still find it full.
     fn expect_room(&self, stack: &Stack, name: &str) -> Result<(), EngineError> {
         let shared = stack.external_networks();
-        if shared.is_empty() || !look::observe(&self.docker, name)?.0.services.is_empty() {
+        if shared.is_empty() || !look::services(&self.docker, name)?.is_empty() {
             return Ok(());
         }
         let full = self.docker.addresses()?.into_iter().find(|seen| seen.left == 0 && shared.contains(&seen.network));
@@ -377,7 +388,8 @@ impl SwarmEngine {
             return Ok(());
         }
         for image in stack.images() {
-            if self.docker.has_image(&image)? {
+            let here = self.docker.has_image(&image);
+            if here.map_err(|error| EngineError::of_authors(&format!("image {image:?} cannot be had"), error))? {
                 continue;
             }
             report(app.dir, Event::Step { name: "pull".to_owned() });

@@ -1,30 +1,22 @@
 //! Looking at a stack: services, their tasks, their updates.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ccci_core::docker::Docker;
-use ccci_core::docker::answers::{STACK_LABEL, Service, Task, TaskState, UpdateState};
-use jiff::{SignedDuration, Timestamp};
+use ccci_core::docker::answers::node::Resources;
+use ccci_core::docker::answers::{Inspected, Node, STACK_LABEL, Service, Task, TaskState, UpdateState};
 
 use super::stack::chaos_version;
-use crate::engine::{EngineError, Observation, ServiceState, Update};
+use super::tasks::{self, Facts};
+use super::words;
+use crate::engine::sightings::Sightings;
+use crate::engine::{EngineError, Observation, Update};
 
-/// Words of Swarm for a network of the host that takes no more tasks: without an address left (incidents `[9]`,
-/// `[vip]`), or broken by a restart of Docker (moby/libnetwork#1765).
-const NO_NETWORK: [&str; 4] = [
-    "could not find an available IP",
-    "ip addresses may be exhausted",
-    "missing network attachments",
-    "error creating vxlan interface",
-];
-/// How many log lines of a failing service are shown.
-const LOG_LINES: u32 = 20;
+/// So many log lines of a failing service are read; equal ones are folded.
+const LOG_LINES: u32 = 200;
 /// A task gets its addresses within milliseconds of its making, or when somebody gives one back.
-const ALLOCATED: SignedDuration = SignedDuration::from_secs(5);
-
-/// A task of a service that failed before counts when it has run for this long: Swarm's own measure of
-/// a task that started well.
-const STEADY: SignedDuration = SignedDuration::from_secs(5);
+const ALLOCATED: Duration = Duration::from_secs(5);
 
 /// A service whose task Swarm does not place on any network. It says nothing about it: the task just
 /// stays new.
@@ -40,11 +32,17 @@ pub(super) struct Unallocated {
 ///
 /// # Errors
 /// [`EngineError::Host`] when Docker does not answer.
-pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<Unallocated>), EngineError> {
-    let services = services(docker, stack)?;
+pub(super) fn observe(
+    docker: &Docker,
+    stack: &str,
+    sightings: &Sightings,
+) -> Result<(Observation, Vec<Unallocated>), EngineError> {
+    let all = docker.services()?;
+    let services: Vec<&Service> = all.iter().filter(|service| belongs(service, stack)).collect();
     let tasks = docker.tasks()?;
+    let nodes = docker.nodes()?;
+    let reserved = reserved(&services);
     let (mut commit, mut version, mut states, mut unallocated) = (None, None, Vec::new(), Vec::new());
-    let now = Timestamp::now();
     for service in &services {
         commit = commit.or_else(|| service.spec.labels.get(&chaos_version(stack)).cloned());
         version = version.or_else(|| service.spec.labels.get(&format!("coop-cloud.{stack}.version")).cloned());
@@ -52,29 +50,93 @@ pub(super) fn observe(docker: &Docker, stack: &str) -> Result<(Observation, Vec<
         let stays_new = |task: &&Task| {
             task.status.state == TaskState::New
                 && task.desired_state <= TaskState::Running
-                && now.duration_since(task.created_at) > ALLOCATED
+                && sightings.age(format!("{} new", task.id)) > ALLOCATED
         };
         if own.iter().any(stays_new) {
             unallocated.push(Unallocated { service: service.spec.name.clone(), networks: networks(service) });
         }
-        let alive = alive(docker, &own)?;
-        states.push(state(docker, service, &own, &alive, now));
+        let present = tasks::present(service, &own);
+        let facts = Facts {
+            containers: containers(docker, &present)?,
+            nodes: &nodes,
+            too_large: nodes.iter().all(|node| exceeds(reserved, node)),
+            port_holder: port_holder(service, &all, &tasks),
+            sightings,
+        };
+        let mut state = tasks::state(service, &present, &facts);
+        state.update = update(docker, service, &own);
+        // Only who fails for good has its log read: it is a call of its own.
+        if state.failures >= 3 || state.never.is_some() {
+            state.log = newest_container(&present).map_or_else(String::new, |id| last_lines(docker, id));
+        }
+        states.push(state);
     }
     Ok((Observation { services: states, commit, version }, unallocated))
 }
 
-/// The containers of these tasks that really run. Swarm hears of a container's death when Docker has long
-/// known it, and its word alone made apps pass that had died at once ([crash-loop]).
-fn alive<'task>(docker: &Docker, tasks: &[&'task Task]) -> Result<BTreeSet<&'task str>, EngineError> {
-    let mut alive = BTreeSet::new();
-    for task in tasks.iter().filter(|task| task.status.state == TaskState::Running) {
-        if let Some(id) = container(task)
-            && docker.runs(id)?
-        {
-            alive.insert(id);
-        }
+/// What the stack's services reserve together.
+fn reserved(services: &[&Service]) -> Resources {
+    let all = services.iter().map(|service| {
+        let wanted = service.spec.task_template.rest.get("Resources").and_then(|all| all.get("Reservations"));
+        let wanted = wanted.map(|wanted| serde_json::from_value::<Resources>(wanted.clone()));
+        // What is no number of bytes is none that anybody could have too little of.
+        let wanted = wanted.and_then(Result::ok).unwrap_or_default();
+        let replicas = service.spec.mode.replicated.as_ref().map_or(1, |replicated| replicated.replicas);
+        let times = |one: i64| one.saturating_mul(i64::try_from(replicas).unwrap_or(i64::MAX));
+        Resources { nano_cpus: times(wanted.nano_cpus), memory_bytes: times(wanted.memory_bytes) }
+    });
+    all.fold(Resources::default(), |sum, one| Resources {
+        nano_cpus: sum.nano_cpus.saturating_add(one.nano_cpus),
+        memory_bytes: sum.memory_bytes.saturating_add(one.memory_bytes),
+    })
+}
+
+/// Whether a node has less in all than this.
+fn exceeds(wanted: Resources, node: &Node) -> bool {
+    let has = node.description.resources;
+    wanted.nano_cpus > has.nano_cpus || wanted.memory_bytes > has.memory_bytes
+}
+
+/// Which other service has a host's port that this one wants, and whether it is of the same stack.
+fn port_holder(service: &Service, all: &[Service], tasks: &[Task]) -> Option<(String, bool)> {
+    let fixed = |service: &Service| {
+        let ports = service.spec.endpoint_spec.ports.clone().into_iter();
+        ports.filter(|port| port.publish_mode == "host" && port.published_port != 0).collect::<Vec<_>>()
+    };
+    let wanted = fixed(service);
+    let same = |other: &Service| {
+        let theirs = fixed(other);
+        let clash = |port: &&ccci_core::docker::answers::service::Port| {
+            theirs.iter().any(|other| (other.published_port, &other.protocol) == (port.published_port, &port.protocol))
+        };
+        wanted.iter().find(clash).map(|port| port.published_port)
+    };
+    let runs = |other: &Service| {
+        tasks.iter().any(|task| task.service_id == other.id && task.status.state == TaskState::Running)
+    };
+    let stack = service.spec.labels.get(STACK_LABEL);
+    all.iter().filter(|other| runs(other)).find_map(|other| {
+        let port = same(other)?;
+        let own = other.id == service.id || other.spec.labels.get(STACK_LABEL) == stack;
+        Some((format!("port {port} is {}'s", other.spec.name), own))
+    })
+}
+
+/// The containers of these tasks that run or should, and of the last one that is over. Swarm hears of a container's
+/// death when Docker has long known it, and its word alone made apps pass that had died at once ([crash-loop]).
+fn containers(docker: &Docker, present: &[&Task]) -> Result<BTreeMap<String, Inspected>, EngineError> {
+    let over = present.iter().filter(|task| task.status.state.is_over()).max_by_key(|task| task.created_at);
+    let wanted = present.iter().filter(|task| !task.status.state.is_over()).chain(over);
+    let mut seen = BTreeMap::new();
+    for id in wanted.filter_map(|task| container(task)) {
+        seen.extend(docker.inspect(id)?.map(|inspected| (id.to_owned(), inspected)));
     }
-    Ok(alive)
+    Ok(seen)
+}
+
+fn newest_container<'task>(present: &[&'task Task]) -> Option<&'task str> {
+    let started = present.iter().filter(|task| container(task).is_some());
+    started.max_by_key(|task| task.created_at).and_then(|task| container(task))
 }
 
 fn networks(service: &Service) -> Vec<String> {
@@ -109,47 +171,7 @@ pub(super) fn belongs(service: &Service, stack: &str) -> bool {
     service.spec.labels.get(STACK_LABEL).is_some_and(|label| label == stack)
 }
 
-fn state(docker: &Docker, service: &Service, tasks: &[&Task], alive: &BTreeSet<&str>, now: Timestamp) -> ServiceState {
-    // A task of an earlier version of the service says nothing about this one ([6]).
-    let present: Vec<&&Task> = tasks.iter().filter(|task| task.spec == service.spec.task_template).collect();
-    let runs = |task: &&&&Task| {
-        task.status.state == TaskState::Running
-            && task.desired_state == TaskState::Running
-            && container(task).is_some_and(|id| alive.contains(id))
-    };
-    let running: Vec<&&&Task> = present.iter().filter(runs).collect();
-    let steady = |task: &Task| task.status.timestamp.is_some_and(|since| now.duration_since(since) > STEADY);
-    // What Swarm stopped had run well until then.
-    let well = present.iter().filter(|task| task.status.state == TaskState::Shutdown);
-    let well = well.chain(running.iter().copied().filter(|task| steady(task))).map(|task| task.created_at).max();
-    let failed = present.iter().filter(|task| task.status.state.is_failure());
-    let mut failed: Vec<&&&Task> = failed.filter(|task| well.is_none_or(|well| task.created_at > well)).collect();
-    failed.sort_by_key(|task| task.created_at);
-    // One that keeps dying is up for a moment each time ([crash-loop]).
-    let running: Vec<_> = running.iter().filter(|task| failed.is_empty() || steady(task)).collect();
-    let error = failed.last().and_then(|task| own_error(task));
-    let host = present
-        .iter()
-        .map(|task| &task.status.err)
-        .find(|error| NO_NETWORK.iter().any(|words| error.contains(words)))
-        .cloned();
-    let failures = u32::try_from(failed.len()).unwrap_or(u32::MAX);
-    // Only who fails for good has its log read: it is a call of its own.
-    let log = failed.last().filter(|_| failures >= 3).map_or_else(String::new, |task| last_lines(docker, task));
-    ServiceState {
-        name: service.spec.name.clone(),
-        running: running.len() as u64,
-        desired: service.spec.mode.replicated.as_ref().map_or(1, |replicated| replicated.replicas),
-        since: running.iter().filter_map(|task| task.status.timestamp).max(),
-        failures,
-        error,
-        log,
-        update: update(docker, service, tasks),
-        host,
-    }
-}
-
-fn own_error(task: &Task) -> Option<String> {
+pub(super) fn own_error(task: &Task) -> Option<String> {
     Some(task.status.err.clone()).filter(|error| !error.is_empty())
 }
 
@@ -158,9 +180,12 @@ pub(super) fn container(task: &Task) -> Option<&str> {
     id.filter(|id| !id.is_empty())
 }
 
-fn last_lines(docker: &Docker, task: &Task) -> String {
-    container(task)
-        .map_or_else(String::new, |container| docker.logs(container, LOG_LINES).unwrap_or_default().join("\n"))
+/// What a container said last; why that cannot be read, where it cannot.
+fn last_lines(docker: &Docker, container: &str) -> String {
+    match docker.logs(container, LOG_LINES) {
+        Ok(lines) => words::folded(&lines),
+        Err(error) => format!("(its log cannot be read: {})", words::line(&error.to_string())),
+    }
 }
 
 /// The last lines of a service's youngest task, whatever became of it. None when Docker does not answer:
@@ -169,9 +194,7 @@ pub(super) fn last_words(docker: &Docker, stack: &str, service: &str) -> String 
     let (Ok(services), Ok(tasks)) = (docker.services(), docker.tasks()) else { return String::new() };
     let wanted = services.iter().find(|seen| belongs(seen, stack) && seen.spec.name == service);
     let own = tasks.iter().filter(|task| wanted.is_some_and(|wanted| wanted.id == task.service_id));
-    own.filter(|task| container(task).is_some())
-        .max_by_key(|task| task.created_at)
-        .map_or_else(String::new, |task| last_lines(docker, task))
+    newest_container(&own.collect::<Vec<_>>()).map_or_else(String::new, |id| last_lines(docker, id))
 }
 
 fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
@@ -187,61 +210,12 @@ fn update(docker: &Docker, service: &Service, tasks: &[&Task]) -> Update {
             let mut words = status.message.clone();
             if let Some(task) = failed {
                 words += &own_error(task).map_or_else(String::new, |error| format!(": {error}"));
-                let log = last_lines(docker, task);
+                let log = container(task).map_or_else(String::new, |id| last_lines(docker, id));
                 if !log.is_empty() {
                     words += &format!("\nits last lines:\n{log}");
                 }
             }
             Update::Failed(words)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ccci_core::docker::Endpoint;
-
-    use super::*;
-
-    fn service() -> Service {
-        serde_json::from_str(
-            r#"{"ID":"s","Spec":{"Name":"x_app","TaskTemplate":{},"Mode":{"Replicated":{"Replicas":1}}}}"#,
-        )
-        .unwrap()
-    }
-
-    fn task(status: &str) -> Task {
-        serde_json::from_str(&format!(
-            r#"{{"ID":"t","ServiceID":"s","CreatedAt":"2026-01-01T00:00:00Z","Spec":{{}},"DesiredState":"running",
-                "Status":{status}}}"#
-        ))
-        .unwrap()
-    }
-
-    /// Nothing listens there: only a service that fails for good would be asked for its log.
-    fn nobody() -> Docker {
-        Docker::new(Endpoint::Tcp("127.0.0.1:1".to_owned()))
-    }
-
-    #[test]
-    fn a_task_runs_when_its_container_does_whatever_swarm_says() {
-        let task = task(r#"{"State":"running","ContainerStatus":{"ContainerID":"c"}}"#);
-        let seen = |alive: &[&str]| {
-            let alive = alive.iter().copied().collect();
-            state(&nobody(), &service(), &[&task], &alive, Timestamp::UNIX_EPOCH).running
-        };
-        assert_eq!(seen(&["c"]), 1);
-        assert_eq!(seen(&["other"]), 0);
-    }
-
-    #[test]
-    fn a_network_that_takes_no_task_is_the_hosts_affair() {
-        let told = |error: &str| {
-            let task = task(&format!(r#"{{"State":"rejected","Err":"{error}"}}"#));
-            state(&nobody(), &service(), &[&task], &BTreeSet::new(), Timestamp::UNIX_EPOCH).host.is_some()
-        };
-        assert!(told("could not find an available IP while allocating VIP"));
-        assert!(told("network sandbox join failed: error creating vxlan interface: file exists"));
-        assert!(!told("No such image: x:1"));
     }
 }
