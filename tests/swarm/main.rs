@@ -10,6 +10,7 @@ mod asked;
 mod clash;
 mod deploys;
 mod inside;
+mod jobs;
 mod leaving;
 mod lifetime;
 mod quick;
@@ -31,6 +32,13 @@ fn main() -> ExitCode {
             an_app_that_is_said_to_have_no_http_passes_and_the_result_says_so,
             an_app_without_a_port_is_asked_at_the_ingress,
             a_port_beside_the_reverse_proxys_is_not_the_front_door;
+        jobs: a_job_that_is_done_is_there_and_its_teardown_is_clean,
+            a_service_that_ends_well_and_is_not_restarted_is_there,
+            what_fails_for_good_is_red_at_once_with_its_exit_code,
+            a_task_that_no_node_can_have_is_told_in_swarms_words_and_ends_the_wait,
+            a_health_check_that_fails_is_told_with_what_it_said,
+            a_port_of_the_host_that_another_stack_has_is_told_with_its_name,
+            an_image_whose_name_is_none_is_the_recipes_fault;
         whole: a_recipe_goes_through_every_tier_and_leaves_nothing_of_its_own_and_all_of_the_others;
         quick: a_quick_run_begins_with_the_volumes_and_secrets_of_the_last_good_release;
         rungs: a_failed_install_test_is_red_and_named, a_failed_upgrade_test_is_red_and_named,

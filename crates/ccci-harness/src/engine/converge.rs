@@ -89,10 +89,14 @@ pub(crate) fn judge(seen: &Observation, stay: Option<Stay>) -> Judgement {
         let why = service.waits_for.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         return Judgement::Waiting(format!("the update of service {} is under way{why}", service.name));
     }
-    if let Some(service) = missing(seen) {
-        let (running, desired) = (service.running, service.desired);
+    let missing = seen.services.iter().filter(|service| service.running < service.desired).map(|service| {
+        let ServiceState { name, running, desired, .. } = service;
         let why = service.waits_for.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-        return Judgement::Waiting(format!("service {} has {running} of {desired} tasks{why}", service.name));
+        format!("service {name} has {running} of {desired} tasks{why}")
+    });
+    let missing: Vec<String> = missing.collect();
+    if !missing.is_empty() {
+        return Judgement::Waiting(missing.join("; "));
     }
     let Some(stay) = stay else { return Judgement::Settled };
     let must = |service: &ServiceState| stay.monitor.max(service.probation.min(stay.most));
