@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::swarm::secrets::letters_and_digits;
 use super::sightings::Sightings;
+use super::swarm::secrets::letters_and_digits;
 use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape, tarball};
 use crate::health::Target;
 use crate::recipe::source::Release;
