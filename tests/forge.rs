@@ -61,6 +61,23 @@ fn a_run_shows_as_pending_and_then_as_what_it_came_to_in_one_comment() {
 }
 
 #[test]
+fn the_pending_status_says_who_approved_which_commit() {
+    let host = Host::new();
+    let forge = Forge::new();
+    forge.enlist(&host, "comment = false");
+    let approval = "mallory approved 4444444444 of eve, who is no member";
+    let held = Moment::Install.prepare(&host);
+    let step = held.launch(&host).env("REF", &forge::head(&host)).env("CCCI_APPROVAL", approval).start();
+    let _known = step.keeper();
+    held.reached(&step);
+    forge.until("the beginning is told", |state| (state.statuses.len() == 1).then_some(()));
+    let said = forge.state().statuses[0]["description"].clone();
+    assert!(said.as_str().unwrap().starts_with(&format!("{approval}; run ")), "{said}");
+    held.open();
+    let _ended = step.end().expect_clean(0);
+}
+
+#[test]
 fn red_is_a_failure_and_a_host_that_cannot_is_an_error() {
     let host = Host::new();
     let forge = Forge::new();

@@ -332,7 +332,7 @@ mod tests {
         let token = Secret::of("0123456789abcdef");
         let remote = Remote::new("the forge", "http://127.0.0.1:1/", "token", &token).unwrap();
         let said = |body: &str| remote.word(Ok(body.as_bytes().to_vec()));
-        assert_eq!(said(r#"{"message":"no\n\u001b[31mway"}"#), ": no [31mway");
+        assert_eq!(said(r#"{"message":"no\n\u001b[31mway"}"#), ": no ␛[31mway");
         assert_eq!(said("<html>0123456789abcdef</html>"), ": <html>***</html>");
         assert_eq!(said(""), "");
         assert_eq!(said(&"x".repeat(1000)).chars().count(), 2 + LONGEST_WORD);

@@ -93,6 +93,9 @@ pub(crate) struct RecipeJob {
     /// The CI's page of the build that this run is part of.
     #[serde(default)]
     pub(crate) link: Option<String>,
+    /// Who asked for it and which commit of whom they approved, in the bridge's words.
+    #[serde(default)]
+    pub(crate) approval: Option<String>,
 }
 
 /// Somebody's own command.

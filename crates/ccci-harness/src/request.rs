@@ -79,6 +79,8 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         keep: run.keep,
         repository: run.repository,
         link: std::env::var("DRONE_BUILD_LINK").ok(),
+        // Shown and nothing else: what it says was decided before the build was started.
+        approval: std::env::var("CCCI_APPROVAL").ok().filter(|text| !text.is_empty()),
     });
     let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));
     let keep = run.keep.unwrap_or_default();

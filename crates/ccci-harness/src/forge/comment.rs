@@ -44,13 +44,15 @@ pub(super) struct Story {
 impl Story {
     /// Of a run that has begun.
     pub(super) fn begun(plan: &Plan) -> Self {
-        let (recipe, git_ref) = match &plan.job {
-            Job::Recipe(job) => (job.recipe.clone(), job.git_ref.clone()),
-            Job::Guard(_) => (String::new(), String::new()),
+        let (recipe, git_ref, approval) = match &plan.job {
+            Job::Recipe(job) => (job.recipe.clone(), job.git_ref.clone(), job.approval.clone()),
+            Job::Guard(_) => (String::new(), String::new(), None),
         };
+        // First, as a forge shows only so much of it.
+        let approval = approval.map(|approval| approval + "; ").unwrap_or_default();
         Self {
             state: State::Pending,
-            headline: format!("run {} waits or is at work", plan.run_id),
+            headline: format!("{approval}run {} waits or is at work", plan.run_id),
             link: link(plan),
             started: plan.started,
             run: plan.run_id.clone(),
