@@ -9,6 +9,7 @@
   docker-client,
   git,
   python3,
+  util-linux,
   cargo,
   clippy,
   rustfmt,
@@ -101,6 +102,8 @@ let
     docker-client
     git
     (python3.withPackages (ps: [ ps.pytest ]))
+    # The screenshot's browser is another user's.
+    util-linux
   ];
 
   # What `cc-ci-lint repo` drives. A tool missing here is a failure there, never a silent skip.

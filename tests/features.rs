@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot do its work fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use ccci_core::name::Domain;
@@ -125,7 +126,6 @@ fn an_overlay_that_names_an_image_ends_the_run_before_a_deploy() {
 
 /// Commits everything in a repository, with a further file.
 fn commit(repository: &Path, file: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
     let path = repository.join(file);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, text).unwrap();
@@ -234,16 +234,61 @@ fn no_variable_for_the_upgrade_makes_a_test_app_ask_for_a_certificate() {
     assert_eq!(asked.lines().collect::<Vec<_>>(), ["<>", &upgraded], "at the install and at the upgrade");
 }
 
+/// The browser is another user's, who has to find its program and its folder.
+fn open_to_all(host: &Host) {
+    for (dir, mode) in [("", 0o711), ("tmp", 0o777)] {
+        fs::set_permissions(host.path(dir), fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn the_browser_reaches_the_app_and_nothing_else_of_the_host() {
+    let host = Host::new();
+    open_to_all(&host);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let page = format!(
+        "<img src=http://127.0.0.1:{port}/><img src=http://localhost:{port}/>\
+         <script>fetch('http://127.0.0.1:{port}/', {{mode: 'no-cors'}}).catch(() => 0)</script>"
+    );
+    let serve = format!(
+        "cat >\"$TMPDIR/serve.py\" <<'END'\nimport http.server, os\n\
+         class App(http.server.BaseHTTPRequestHandler):\n    def do_GET(self):\n        \
+         self.send_response(200); self.send_header('Content-Type', 'text/html'); self.end_headers()\n        \
+         self.wfile.write(b\"{page}\")\n\
+         http.server.HTTPServer(('{}', 8080), App).serve_forever()\nEND\nexec python3 \"$TMPDIR/serve.py\"",
+        host.domain().loopback()
+    );
+    let toml = "[timeouts]\ndeploy = \"30s\"\nmonitor = \"0s\"\nhttp = \"30s\"\n\
+                [local.services.app]\ncommand = [\"sh\", \"./serve.sh\"]\nport = 8080\n";
+    let _folder = host.folder("hello").file("serve.sh", &serve).toml(&toml.replace("./serve.sh", &serve_path(&host)));
+    host.program("chromium", "exec chromium-headless-shell \"$@\"");
+    let ended = host.run().args(["--stages", "install"]).end().expect_clean(0);
+    assert!(ended.log().contains("== screenshot: "), "{}", ended.log());
+    let picture = fs::read(ended.run_dir.as_ref().unwrap().join("screenshot.png")).unwrap();
+    assert!(picture.starts_with(b"\x89PNG"), "a picture of {} bytes", picture.len());
+    assert_eq!(other.accept().map_err(|error| error.kind()).unwrap_err(), std::io::ErrorKind::WouldBlock);
+}
+
+/// Where the folder of the recipe has the app's script.
+fn serve_path(host: &Host) -> String {
+    host.path("tests/hello/serve.sh").display().to_string()
+}
+
 #[test]
 fn a_screenshot_is_taken_where_a_browser_is_and_its_failure_is_no_verdict() {
     let host = Host::new();
+    open_to_all(&host);
     let write = "for word; do case $word in --screenshot=*) echo png >\"${word#*=}\" ;; esac; done";
-    host.program("chromium", &format!("echo \"$*\" >\"$TMPDIR/browser\"; {write}"));
+    host.program("chromium", &format!("echo \"$(id -un) $*\" >\"$TMPDIR/browser\"; {write}"));
     let ended = host.run().args(["--stages", "install"]).end().expect_clean(0);
     assert_eq!(fs::read_to_string(ended.run_dir.as_ref().unwrap().join("screenshot.png")).unwrap(), "png\n");
     let called = fs::read_to_string(host.path("tmp/browser")).unwrap();
     let address = format!("MAP {} {}:8080", host.domain(), host.domain().loopback());
     assert!(called.contains(&address) && called.contains(&format!("http://{}/", host.domain())), "{called}");
+    let user = if nix::unistd::Uid::effective().is_root() { "nobody " } else { "" };
+    assert!(called.starts_with(user) && !called.contains("--no-sandbox"), "{called}");
     host.program("chromium", "echo 'no display'; exit 1");
     let ended = host.run().args(["--stages", "install"]).end().expect_clean(0);
     assert!(ended.log().contains("no screenshot: ") && ended.log().contains("no display"), "{}", ended.log());

@@ -15,8 +15,17 @@ use serde::{Deserialize, Serialize};
 use super::tagged::{DOMAIN_VAR, LOCK_VAR, RUN_ID_VAR};
 
 /// Every program that the harness starts by its name.
-const NAMES: [&str; 8] =
-    ["abra", "chromium", "chromium-browser", "docker", "git", "google-chrome", "google-chrome-stable", "python3"];
+const NAMES: [&str; 9] = [
+    "abra",
+    "chromium",
+    "chromium-browser",
+    "docker",
+    "git",
+    "google-chrome",
+    "google-chrome-stable",
+    "python3",
+    "setpriv",
+];
 /// What is looked through where the caller has no `PATH`.
 const USUAL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Messages and numbers are to be read by a program, whatever the caller speaks.
