@@ -149,6 +149,10 @@ protections! {
     Prepull,
     /// A command runs in a container of the deployed version only.
     PresentTask,
+    /// What the policy refuses is not made.
+    Policy,
+    /// What another made under the name of something of ours stops a run.
+    ForeignObject,
     /// A service is known by its stack, and not by the name that it answers to on a network.
     OwnService,
     /// An app that nobody can ask has not passed.

@@ -7,6 +7,7 @@ pub(crate) mod abra;
 pub(crate) mod converge;
 pub(crate) mod door;
 pub(crate) mod local;
+pub(crate) mod policy;
 pub(crate) mod shape;
 mod sightings;
 pub(crate) mod swarm;

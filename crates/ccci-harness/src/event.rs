@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
+use ccci_core::policy::Violation;
 use ccci_core::process::wait_ready;
 use ccci_core::redact;
 use ccci_core::rundir::{RunDir, file};
@@ -61,6 +62,8 @@ pub(crate) enum Event {
         /// How many tests of it were reported.
         tests: usize,
     },
+    /// The operator's exceptions let through what the policy refuses.
+    Policy { recipe: String, granted: Vec<Violation> },
     /// The recipe was linted.
     Lint {
         #[serde(flatten)]

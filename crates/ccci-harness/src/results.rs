@@ -17,6 +17,7 @@ mod verdict;
 use std::collections::BTreeMap;
 
 use ccci_core::lifetime::Cause;
+use ccci_core::policy::Violation;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::snapshot::Origin;
 use ccci_core::teardown::Receipt;
@@ -84,6 +85,9 @@ pub(crate) struct Results {
     /// What became of the data of a release's run; nothing for a run that hands none on.
     #[serde(default)]
     pub(crate) kept: Option<Promotion>,
+    /// What the operator's exceptions let through.
+    #[serde(default)]
+    pub(crate) policy: Policed,
     pub(crate) flags: Flags,
     pub(crate) started: Timestamp,
     pub(crate) finished: Timestamp,
@@ -95,6 +99,30 @@ impl Results {
     pub(crate) const fn tells_level(&self) -> bool {
         let spoken = matches!(self.verdict, Verdict::Green | Verdict::Red);
         spoken && self.quick.is_none() && self.asked.len() == Tier::ALL.len()
+    }
+}
+
+/// What became of the policy.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Policed {
+    /// What is refused by default, and the operator allows.
+    pub(crate) granted: Vec<Granted>,
+}
+
+/// Something that the operator allows a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Granted {
+    /// The recipe: the run's own, or a dependency.
+    pub(crate) recipe: String,
+    #[serde(flatten)]
+    pub(crate) violation: Violation,
+}
+
+impl std::fmt::Display for Granted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Violation { rule, key, file, what, .. } = &self.violation;
+        let place = if key.is_empty() { file } else { key };
+        write!(f, "{rule}: {} {place}: {what}", self.recipe)
     }
 }
 
@@ -277,6 +305,7 @@ pub(crate) fn assemble(plan: &Plan, facts: &Facts, evidence: Evidence, now: Time
         receipt: evidence.receipt().cloned(),
         quick,
         kept: story.handed.map(Promotion::from),
+        policy: Policed { granted: story.granted },
         started: plan.started,
         finished: now,
     }

@@ -18,6 +18,11 @@ pub use node::Node;
 pub use service::{Service, Task, TaskState, UpdateState};
 
 /// The label with the name of the stack that something belongs to.
+/// The label that names the run which made something. No other program sets it.
+pub const RUN_LABEL: &str = "cc-ci.run";
+/// The label that names the app that it was made for.
+pub const DOMAIN_LABEL: &str = "cc-ci.domain";
+/// The label that names an object's stack.
 pub const STACK_LABEL: &str = "com.docker.stack.namespace";
 /// The label of a task's container with the task's id.
 pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
@@ -37,6 +42,9 @@ pub struct Info {
     pub server_version: String,
     /// Where the daemon keeps its data.
     pub docker_root_dir: String,
+    /// How many processors the host has.
+    #[serde(rename = "NCPU")]
+    pub processors: u64,
     /// How the Swarm does.
     pub swarm: SwarmInfo,
 }

@@ -1,5 +1,7 @@
 //! What is created and removed through the daemon's API.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
@@ -22,6 +24,30 @@ pub enum Removable {
     Secret,
     /// A config.
     Config,
+}
+
+/// By what an object of an app is known again.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// The app's stack.
+    pub stack: String,
+    /// Its domain.
+    pub domain: String,
+    /// The run that makes it; empty for what no run makes.
+    pub run: String,
+}
+
+impl Mark {
+    /// The labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<&'static str, &str> {
+        let all = [
+            (answers::STACK_LABEL, &self.stack),
+            (answers::DOMAIN_LABEL, &self.domain),
+            (answers::RUN_LABEL, &self.run),
+        ];
+        all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key, value.as_str())).collect()
+    }
 }
 
 impl Docker {
@@ -68,16 +94,16 @@ impl Docker {
     ///
     /// # Errors
     /// [`DockerError`]; one of that name that is there already is refused.
-    pub fn create_secret(&self, name: &str, stack: &str, value: &[u8]) -> Result<String, DockerError> {
-        self.create("/secrets/create", name, stack, value)
+    pub fn create_secret(&self, name: &str, mark: &Mark, value: &[u8]) -> Result<String, DockerError> {
+        self.create("/secrets/create", name, mark, value)
     }
 
     /// Creates a config; its id.
     ///
     /// # Errors
     /// [`DockerError`]; one of that name that is there already is refused.
-    pub fn create_config(&self, name: &str, stack: &str, data: &[u8]) -> Result<String, DockerError> {
-        self.create("/configs/create", name, stack, data)
+    pub fn create_config(&self, name: &str, mark: &Mark, data: &[u8]) -> Result<String, DockerError> {
+        self.create("/configs/create", name, mark, data)
     }
 
     /// Creates a service that runs nothing: it only has an address on `network_id`; its id. The image
@@ -100,9 +126,8 @@ impl Docker {
         understand::<answers::Created>(path, &self.ask(Method::Post, path, Some(&body))?).map(|created| created.id)
     }
 
-    fn create(&self, path: &str, name: &str, stack: &str, data: &[u8]) -> Result<String, DockerError> {
-        let labels = json!({answers::STACK_LABEL: stack});
-        let body = json!({"Name": name, "Labels": labels, "Data": BASE64.encode(data)});
+    fn create(&self, path: &str, name: &str, mark: &Mark, data: &[u8]) -> Result<String, DockerError> {
+        let body = json!({"Name": name, "Labels": mark.labels(), "Data": BASE64.encode(data)});
         let answer = self.ask(Method::Post, path, Some(&body))?;
         understand::<answers::Created>(path, &answer).map(|created| created.id)
     }

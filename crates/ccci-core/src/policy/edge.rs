@@ -193,7 +193,7 @@ fn caddy(at: &str, parts: &[&str], value: &str, found: &mut Found<'_>) {
     };
     let domain = found.app.domain;
     let own = |site: &&str| !host(site).is_empty() && is_own_host(&host(site), domain);
-    if sites.is_empty() || !sites.iter().all(|site| own(site)) {
+    if sites.is_empty() || !sites.iter().all(own) {
         let what = if sites.is_empty() {
             "without a site these are options of the whole proxy".to_owned()
         } else {

@@ -239,7 +239,7 @@ fn env_files(at: &str, service: &Value, policy: &Policy, found: &mut Found<'_>) 
     for entry in elements(service.get("env_file")) {
         let path = entry.get("path").unwrap_or(entry).as_str().unwrap_or_default();
         let most = policy.limits.file_kb * 1024;
-        match super::Tree::new(found.app.tree).expect_file(path.as_ref(), most) {
+        match super::Tree::new(found.app.tree).expect_file(&found.app.base.join(path), most) {
             Ok(()) | Err(super::tree::Refused::Missing { .. }) => {}
             Err(why) => {
                 found.add(why.rule(), &format!("{at}.env_file"), why.to_string(), "keep the file in the recipe");

@@ -21,7 +21,7 @@ fn allowing(rule: Rule) -> Policy {
 }
 
 fn judged_in(tree: &Path, compose: &Value, policy: &Policy) -> Judgement {
-    judge(compose, App { domain: DOMAIN, stack: STACK, tree, files: "compose.yml" }, policy)
+    judge(compose, App { domain: DOMAIN, stack: STACK, tree, base: Path::new(""), files: "compose.yml" }, policy)
 }
 
 /// That this is refused by the rule at the key, and let through, and named, by an exception for the rule alone.

@@ -56,6 +56,15 @@ impl Swarm {
         })
     }
 
+    /// Those of `planned` that exist already and are not the app's.
+    ///
+    /// # Errors
+    /// [`SubstrateError::Unreadable`].
+    pub fn claimed(&self, planned: &[Object], domain: &Domain) -> Result<Vec<Object>, SubstrateError> {
+        let inventory = Inventory::take(self.docker()?).map_err(unreadable)?;
+        Ok(inventory.claimed(planned, &domain.stack_name()))
+    }
+
     /// The servers whose env files are of apps on Docker.
     fn servers(&self) -> Result<Vec<String>, SubstrateError> {
         let mut servers = list_dir(&self.abra_dir.join("servers"))?;

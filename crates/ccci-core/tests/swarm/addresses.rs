@@ -16,7 +16,7 @@ fn twenty_cycles_on_a_network_of_thirteen_addresses_succeed() {
     let external = External::with_subnet("cycles", "10.66.0.0/28");
     for cycle in 1..=20 {
         let app = App::new(&format!("cycle-{cycle}"));
-        app.docker.create_secret(&format!("{}_pw_v1", app.stack), &app.stack, b"x").unwrap();
+        app.docker.create_secret(&format!("{}_pw_v1", app.stack), &app.mark(), b"x").unwrap();
         app.deploy_text(&super::lab::compose(&external.0, "run"));
         assert!(app.runs_within(2, STUCK), "stuck in cycle {cycle}: {:#?}", app.docker.addresses());
         let receipt = app.take_down(PATIENCE);
@@ -31,7 +31,7 @@ fn the_same_by_docker_stack_rm_gets_stuck() {
     let external = External::with_subnet("stackrm", "10.67.0.0/28");
     for cycle in 1..=20 {
         let app = App::new(&format!("stackrm-{cycle}"));
-        app.docker.create_secret(&format!("{}_pw_v1", app.stack), &app.stack, b"x").unwrap();
+        app.docker.create_secret(&format!("{}_pw_v1", app.stack), &app.mark(), b"x").unwrap();
         app.deploy_text(&super::lab::compose(&external.0, "run"));
         if !app.runs_within(2, STUCK) {
             eprintln!("stuck in cycle {cycle}");

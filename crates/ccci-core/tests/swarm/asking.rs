@@ -108,10 +108,10 @@ fn an_update_is_seen_to_its_end() {
 fn secrets_and_configs_are_created_once_and_hold_what_was_given() {
     let app = App::new("create");
     let name = format!("{}_c_v1", app.stack);
-    app.docker.create_config(&name, &app.stack, b"a\0b").unwrap();
-    let again = app.docker.create_config(&name, &app.stack, b"other").unwrap_err();
+    app.docker.create_config(&name, &app.mark(), b"a\0b").unwrap();
+    let again = app.docker.create_config(&name, &app.mark(), b"other").unwrap_err();
     assert!(again.to_string().contains("already exists") || again.to_string().contains("name conflicts"), "{again}");
     assert_eq!(cli(&app.docker, &["config", "inspect", "--format", "{{json .Spec.Data}}", &name]), "\"YQBi\"");
-    app.docker.create_secret(&format!("{}_s_v1", app.stack), &app.stack, &[0; 1000]).unwrap();
+    app.docker.create_secret(&format!("{}_s_v1", app.stack), &app.mark(), &[0; 1000]).unwrap();
     assert!(app.take_down(PATIENCE).is_clean());
 }

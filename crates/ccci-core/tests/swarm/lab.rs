@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::docker::answers::{Task, TaskState};
+use ccci_core::docker::change::Mark;
 use ccci_core::docker::command::Deploy;
 use ccci_core::docker::events::Event;
 use ccci_core::docker::{Docker, Endpoint};
@@ -110,7 +111,7 @@ impl App {
 
     /// Deploys two services with a volume, a secret, a config, a network of their own and `external`.
     pub(crate) fn deploy(&self, external: &str, command: &str) {
-        self.docker.create_secret(&format!("{}_pw_v1", self.stack), &self.stack, b"hunter2hunter2").unwrap();
+        self.docker.create_secret(&format!("{}_pw_v1", self.stack), &self.mark(), b"hunter2hunter2").unwrap();
         let text = compose(external, command);
         self.deploy_text(&text);
         self.wait_for(2);
@@ -122,6 +123,11 @@ impl App {
         std::fs::write(&file, text.replace("${STACK_NAME}", &self.stack)).unwrap();
         let deploy = Deploy { stack: self.stack.clone(), files: vec![file], ..Deploy::default() };
         self.docker.stack_deploy(&deploy, PATIENCE, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As a version before the run's label marked things: by the stack alone.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { stack: self.stack.clone(), domain: String::new(), run: String::new() }
     }
 
     /// Waits until `number` tasks run.

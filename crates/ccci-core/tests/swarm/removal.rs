@@ -74,7 +74,7 @@ fn half_made_stacks_are_found_and_removed() {
     let file = app.write_env();
     let makers: [(&str, &dyn Fn()); 6] = [
         ("env file", &|| drop(app.write_env())),
-        ("secret", &|| drop(app.docker.create_secret(&name("pw_v1"), &app.stack, b"x").unwrap())),
+        ("secret", &|| drop(app.docker.create_secret(&name("pw_v1"), &app.mark(), b"x").unwrap())),
         ("volume without label", &|| drop(cli(&app.docker, &["volume", "create", &name("data")]))),
         ("network", &|| drop(cli(&app.docker, &["network", "create", "--driver", "overlay", &name("internal")]))),
         ("config without label", &|| {
@@ -120,7 +120,7 @@ fn a_secret_in_use_is_named_and_goes_as_soon_as_it_can() {
     let app = App::new("secret");
     let secret = format!("{}_pw_v1", app.stack);
     let holder = format!("holder-{}", app.stack);
-    app.docker.create_secret(&secret, &app.stack, b"hunter2hunter2").unwrap();
+    app.docker.create_secret(&secret, &app.mark(), b"hunter2hunter2").unwrap();
     cli(
         &app.docker,
         &["service", "create", "--detach", "--no-resolve-image", "--name", &holder, "--secret", &secret, "ccci-test:1"],

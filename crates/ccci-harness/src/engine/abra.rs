@@ -92,12 +92,14 @@ impl AbraEngine {
     /// Puts the overlay into the recipe's tree, where abra looks for compose files, or takes it out.
     fn place(app: &App<'_>, overlay: Option<&Path>) -> Result<(), EngineError> {
         let there = app.tree.join(OVERLAY);
+        // A recipe that has a link of this name must not have it followed.
+        let removed = match fs::remove_file(&there) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
         let placed = match overlay {
-            Some(overlay) => fs::copy(overlay, &there).map(drop),
-            None => match fs::remove_file(&there) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            },
+            Some(overlay) => removed.and_then(|()| fs::copy(overlay, &there).map(drop)),
+            None => removed,
         };
         placed.map_err(|error| EngineError::Host(format!("cannot place {}: {error}", there.display())))
     }
@@ -159,6 +161,7 @@ impl Engine for AbraEngine {
         let text = shape::env_text(&with_kinds, app)?;
         self.write_env(app, &text)?;
 
+        self.swarm.expect_allowed(app)?;
         let wanted = self.swarm.plan_secrets(app, &text)?;
         let mut made: BTreeMap<String, String> = wanted
             .iter()
@@ -187,7 +190,8 @@ impl Engine for AbraEngine {
         let text = shape::with_vars(&self.swarm.read_env(app)?, ENV_FILE, app, &deployment.env)?;
         let text = shape::with_overlay(&text, OVERLAY, overlay.is_some());
         self.write_env(app, &text.map_err(|error| shape::not_read(&error, ENV_FILE))?)?;
-        let stack = self.swarm.prepare(app, None, &BTreeMap::new())?;
+        let placed = overlay.map(|_| app.tree.join(OVERLAY));
+        let stack = self.swarm.prepare(app, placed.as_deref(), &BTreeMap::new())?;
         self.swarm.fill(lock, app, &stack, deployment)?;
         lock.verify()?;
         self.abra.deploy(app.domain.as_str(), how(deployment), say).map_err(failed)?;

@@ -5,6 +5,7 @@
 //! looks at or removes Docker objects is [`ccci_core::substrate::swarm`]'s and alike for both.
 
 mod interpolate;
+mod limits;
 mod look;
 mod ports;
 pub(super) mod secrets;
@@ -20,22 +21,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::config::Places;
+use ccci_core::config::policy::PolicySettings;
+use ccci_core::docker::change::Mark;
 use ccci_core::docker::command::Deploy;
 use ccci_core::docker::{Docker, DockerError, Endpoint, Removable};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::AppLock;
 use ccci_core::substrate::swarm::Swarm;
-use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
+use ccci_core::substrate::{Kind, Object, env_file};
 use ccci_core::weaken::{self, Protection};
 use jiff::Timestamp;
 
 use super::Never;
 use super::sightings::Sightings;
-use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, shape};
+use super::{App, Archive, Deployment, Engine, EngineError, Observation, Say, ServiceState, policy, shape};
 use crate::checkup;
 use crate::event::{Event, report};
 use crate::health::Target;
 use crate::plan::Plan;
+use crate::recipe::OVERLAY;
 use crate::recipe::source::Release;
 use look::Unallocated;
 use secrets::Secret;
@@ -57,6 +61,8 @@ pub(crate) struct SwarmEngine {
     ask_again: Cell<Option<Deadline>>,
     ingress: Option<SocketAddr>,
     sightings: Sightings,
+    policy: PolicySettings,
+    run_id: String,
 }
 
 impl SwarmEngine {
@@ -84,6 +90,8 @@ impl SwarmEngine {
             ask_again: Cell::default(),
             ingress: plan.settings.ingress,
             sightings: Sightings::default(),
+            policy: plan.settings.policy.clone(),
+            run_id: plan.run_id.clone(),
         })
     }
 
@@ -109,12 +117,39 @@ impl SwarmEngine {
         Ok(vars)
     }
 
-    /// The recipe's compose files, and the overlay over them.
-    fn files(app: &App<'_>, vars: &BTreeMap<String, String>, overlay: Option<&Path>) -> Vec<PathBuf> {
-        // One that is empty names none, as if it were not there.
-        let names = vars.get("COMPOSE_FILE").filter(|names| !names.is_empty()).map_or(shape::COMPOSE, String::as_str);
-        let own = names.split(':').filter(|name| !name.is_empty()).map(|name| app.tree.join(name));
-        own.chain(overlay.map(Path::to_owned)).collect()
+    /// The recipe's own compose files, as `COMPOSE_FILE` has them; one that says nothing means the default.
+    fn files(app: &App<'_>, vars: &BTreeMap<String, String>, overlay: Option<&Path>) -> Vec<String> {
+        let names = vars.get("COMPOSE_FILE").map_or("", String::as_str);
+        // Where the overlay lies in the tree, it is the test folder's all the same.
+        let placed = overlay.is_some_and(|overlay| overlay == app.tree.join(OVERLAY));
+        let own = names.split(':').map(str::trim).filter(|name| !(name.is_empty() || placed && *name == OVERLAY));
+        let own: Vec<String> = own.map(str::to_owned).collect();
+        if own.is_empty() { vec![shape::COMPOSE.to_owned()] } else { own }
+    }
+
+    /// What Docker makes of the compose files, with the overlay over them. The recipe's own must pass the policy by
+    /// themselves, before Docker reads them and after; the overlay is the operator's word.
+    fn resolve(
+        &self,
+        app: &App<'_>,
+        overlay: Option<&Path>,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Stack, EngineError> {
+        let vars = self.vars(app, env)?;
+        let names = Self::files(app, &vars, overlay);
+        policy::expect_files(app, &names, &vars, &self.policy)?;
+        let mut files: Vec<PathBuf> = names.iter().map(|name| app.tree.join(name)).collect();
+        let own = Stack::resolve(&self.docker, &files, &vars)?;
+        policy::expect_resolved(app, &names, own.value(), &self.policy)?;
+        let Some(overlay) = overlay else { return Ok(own) };
+        files.push(overlay.to_owned());
+        Stack::resolve(&self.docker, &files, &vars)
+    }
+
+    /// That the recipe may be deployed, as far as this can be told before its app has anything but an env file.
+    pub(super) fn expect_allowed(&self, app: &App<'_>) -> Result<(), EngineError> {
+        let stack = self.resolve(app, None, &BTreeMap::new())?;
+        self.expect_unclaimed(app, &stack.objects(&app.domain.stack_name()))
     }
 
     /// What a deploy comes to, with everything done that comes before it: its images are here, the
@@ -125,12 +160,17 @@ impl SwarmEngine {
         overlay: Option<&Path>,
         env: &BTreeMap<String, String>,
     ) -> Result<Stack, EngineError> {
-        let vars = self.vars(app, env)?;
-        let stack = Stack::resolve(&self.docker, &Self::files(app, &vars, overlay), &vars)?;
+        let stack = self.resolve(app, overlay, env)?;
+        self.expect_unclaimed(app, &stack.objects(&app.domain.stack_name()))?;
         self.pull(&stack, app)?;
         self.expect_room(&stack, &app.domain.stack_name())?;
         self.plan(app, stack.objects(&app.domain.stack_name()))?;
         Ok(stack)
+    }
+
+    /// By what all that the run makes of the app is known again.
+    fn mark(&self, app: &App<'_>) -> Mark {
+        Mark { stack: app.domain.stack_name(), domain: app.domain.to_string(), run: self.run_id.clone() }
     }
 
     pub(super) fn plan_env_file(&self, app: &App<'_>) -> Result<(), EngineError> {
@@ -172,6 +212,7 @@ impl Engine for SwarmEngine {
         lock.verify()?;
         let text = shape::env_text(&shape::sample(app)?, app)?;
         super::private_file(&self.env_path(app), &text)?;
+        self.expect_allowed(app)?;
         let mut values = BTreeMap::new();
         for secret in self.plan_secrets(app, &text)? {
             lock.verify()?;
@@ -179,7 +220,7 @@ impl Engine for SwarmEngine {
             let known = given.or_else(|| app.secrets.get(&secret.name));
             let value = known.map_or_else(|| secret.generate(), |known| Ok(known.clone()));
             let value = value.map_err(|error| EngineError::Host(format!("cannot generate a secret: {error}")))?;
-            self.docker.create_secret(&secret.object, &app.domain.stack_name(), value.as_bytes())?;
+            self.docker.create_secret(&secret.object, &self.mark(app), value.as_bytes())?;
             // What stands in the test folder is nothing to hide.
             values.extend(Some((secret.name, value)).filter(|_| given.is_none()));
         }
@@ -196,6 +237,8 @@ impl Engine for SwarmEngine {
         let stack = app.domain.stack_name();
         let mut resolved = self.prepare(app, deployment.overlay.as_deref(), &deployment.env)?;
         resolved.label(&stack, &deployment.release.commit);
+        resolved.mark(&self.mark(app));
+        resolved.bound(&self.policy.limits, self.docker.info()?.processors);
         let file = app.dir.join(&format!("{stack}.yml"));
         super::private_file(&file, resolved.text().as_bytes())?;
         self.fill(lock, app, &resolved, deployment)?;
@@ -286,14 +329,28 @@ impl Engine for SwarmEngine {
 }
 
 impl SwarmEngine {
-    /// Writes down what will be made (`[48]`). What is there already under such a name and belongs to no
-    /// stack is somebody else's, and stays off the record: the teardown removes what is on it.
-    fn plan(&self, app: &App<'_>, mut objects: Vec<Object>) -> Result<(), EngineError> {
-        if let Some(swarm) = Swarm::find(&self.places) {
-            let others = swarm.unmarked(&objects)?;
-            objects.retain(|wish| !others.iter().any(|other| (other.kind, &other.name) == (wish.kind, &wish.name)));
-        }
+    /// Writes down what will be made (`[48]`).
+    fn plan(&self, app: &App<'_>, objects: Vec<Object>) -> Result<(), EngineError> {
+        self.expect_unclaimed(app, &objects)?;
         app.plan(&objects)
+    }
+
+    /// That nobody else has made what the stack is about to make: Docker would take it for the stack's, and the
+    /// teardown would remove it (incident `[relabel]`).
+    fn expect_unclaimed(&self, app: &App<'_>, objects: &[Object]) -> Result<(), EngineError> {
+        let Some(swarm) = Swarm::find(&self.places) else {
+            return Err(EngineError::Host("Docker was here when the run began, and is not any more".to_owned()));
+        };
+        let claimed = swarm.claimed(objects, &app.domain)?;
+        if claimed.is_empty() || !weaken::on(Protection::ForeignObject) {
+            return Ok(());
+        }
+        let named: Vec<String> = claimed.iter().map(ToString::to_string).collect();
+        Err(EngineError::Recipe(format!(
+            "refused before anything was made: {} exists already, and this run has not made it; a recipe's names \
+             begin with ${{STACK_NAME}}_, or, where it is a leftover, remove it by hand",
+            named.join(", ")
+        )))
     }
 
     /// Makes the volumes of a stack that is about to be deployed, full of kept data, if it is to have any.
@@ -309,7 +366,7 @@ impl SwarmEngine {
         for volume in stack.volumes(&name) {
             if let Some(archive) = data.get(stack::of_any(&volume.name, &name)) {
                 lock.verify()?;
-                volumes::fill(&self.docker, &name, &volume, archive)?;
+                volumes::fill(&self.docker, &self.mark(app), &volume, archive)?;
             }
         }
         Ok(())

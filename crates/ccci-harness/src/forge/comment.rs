@@ -38,6 +38,8 @@ pub(super) struct Story {
     reason: Option<String>,
     /// What a quick run began with.
     quick: Option<String>,
+    /// What the operator's exceptions let through.
+    granted: Vec<String>,
     took: Option<Duration>,
 }
 
@@ -61,6 +63,7 @@ impl Story {
             rungs: Vec::new(),
             reason: None,
             quick: None,
+            granted: Vec::new(),
             took: None,
         }
     }
@@ -87,6 +90,7 @@ impl Story {
                 (None, Some(why)) => format!("began cold: {why}"),
                 (None, None) => "ended before it began".to_owned(),
             }),
+            granted: results.policy.granted.iter().map(ToString::to_string).collect(),
             took: Duration::try_from(results.finished.duration_since(results.started)).ok(),
             ..begun
         }
@@ -108,6 +112,10 @@ impl Story {
         }
         if let Some(quick) = &self.quick {
             text += &format!("\nA quick run, on which nothing is to hang: {}\n", code(quick));
+        }
+        if !self.granted.is_empty() {
+            text += "\nAllowed by the operator of this host:\n";
+            text += &self.granted.iter().map(|granted| format!("- {}\n", code(granted))).collect::<String>();
         }
         if let Some(reason) = &self.reason {
             text += &format!("\n{}", quote(&Redactor::default(), reason));
@@ -207,6 +215,7 @@ mod tests {
             rungs: vec![(Rung::Install, "fail"), (Rung::Upgrade, "unver")],
             reason: Some("install: no\n```\n@everyone <img src=x>\n````\nDB_PASSWORD=hunter2".to_owned()),
             quick: None,
+            granted: Vec::new(),
             took: Some(Duration::from_secs(75)),
         }
     }

@@ -100,6 +100,7 @@ fn facts(results: &Results) -> Markup {
                 dt { "Kept for quick runs" }
                 dd { @match &kept.why { None => { (kept.bytes) " bytes of data" } Some(why) => { "nothing: " (why) } } }
             }
+            @for granted in &results.policy.granted { dt { "Allowed by the operator" } dd { (granted) } }
             @if let Some(from) = &results.upgraded_from { dt { "Upgraded from" } dd { (from) } }
             dt { "Began" } dd { (moment(results.started)) ", took " (took(work(results))) }
             dt { "Where" } dd { (results.engine) ", " code { (results.domain) } }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{DeployCount, Phase, Quick, Stage, Step, Test};
+use super::{DeployCount, Granted, Phase, Quick, Stage, Step, Test};
 use crate::event::{Event, Handed, Stamped, WorkerEnd};
 use crate::outcome::{Outcome, Tier};
 use crate::worker::pipeline::KEEP;
@@ -34,6 +34,7 @@ pub(super) struct Story {
     pub(super) kept: bool,
     /// Whether the worker has begun.
     pub(super) began: bool,
+    pub(super) granted: Vec<Granted>,
 }
 
 impl Story {
@@ -87,6 +88,15 @@ impl Story {
             }
             Event::Quick { from, why } => self.quick = Some(Quick { from, why }),
             Event::HandedOn(handed) => self.handed = Some(handed),
+            Event::Policy { recipe, granted } => {
+                for violation in granted {
+                    // Each deploy asks anew.
+                    let granted = Granted { recipe: recipe.clone(), violation };
+                    if !self.granted.contains(&granted) {
+                        self.granted.push(granted);
+                    }
+                }
+            }
             Event::Lint { outcome } => self.lint = Some(outcome),
             Event::Deploys { counted, expected } => self.deploys = Some(DeployCount { counted, expected }),
             Event::Secrets { leaked_into } => self.leaked = Some(leaked_into),

@@ -158,6 +158,7 @@ impl Provider<'_> {
         secrets: &mut Vec<String>,
         console: &mut Console,
     ) -> Result<(), EngineError> {
+        engine::policy::expect_tree(app, &self.plan.settings.policy)?;
         let made = self.engine.create(lock, app, &source.head, &mut |line| console.say(&format!("     | {line}")))?;
         for secret in made.into_values() {
             console.learn(&secret);

@@ -1,10 +1,12 @@
 //! The recipe's way through a run: fetch → test folder → base → app → deploy → tiers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ccci_core::abra::Abra;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::{AppLock, Owner};
+use ccci_core::policy::{Policy, judge_tree};
 use ccci_core::process::{Job as Process, wait_ready};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::weaken::{self, Protection};
@@ -15,7 +17,7 @@ use super::{kept, leaks, lint, screenshot};
 use crate::console::Console;
 use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
-use crate::outcome::{Rung, Tier};
+use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{EngineName, Plan, RecipeJob};
 use crate::recipe::Folder;
 use crate::recipe::source::{Source, SourceError};
@@ -95,15 +97,22 @@ fn through(
         },
     );
     console.say(&format!("== {} {} (commit {:.12}) ==", job.recipe, source.head.version, source.head.commit));
-    if Abra::installed().is_some() {
-        phases.begin("lint");
-    }
-    let linted = lint::rung(&source, &job.recipe, console);
+    // The head's tree is here now, and nothing has read it yet but git.
+    let found = judge_tree(source.tree(), &Policy::of(&plan.settings.policy, &job.recipe));
+    let refused = found.accept().err();
+    let linted = if refused.is_some() {
+        Outcome::unverified("the policy refuses the recipe")
+    } else {
+        if Abra::installed().is_some() {
+            phases.begin("lint");
+        }
+        lint::rung(&source, &job.recipe, console)
+    };
     report(dir, Event::Lint { outcome: linted });
 
     let domain = plan.domain().ok_or_else(|| Stop::Usage(format!("{} is not a domain of this host", job.domain)))?;
     let engine = engine::named(job.engine, plan, dir)?;
-    let needed = &folder.toml.dependencies;
+    let needed: &[_] = if refused.is_some() { &[] } else { &folder.toml.dependencies };
     if !needed.is_empty() {
         phases.begin("dependencies");
         let provider = Provider { plan, job, dir, abra: &abra, engine: engine.as_ref(), lock };
@@ -111,7 +120,11 @@ fn through(
         provided.inspect_err(|_| leaks::search(dir, &up.secrets, console))?;
     }
     let own = folder.toml.env.clone().into_iter().chain(job.extra_env.clone()).collect();
-    let fill = |vars| shape::fill(vars, domain.as_str(), &up.domains).map_err(Stop::Usage);
+    let fill = |vars| match &refused {
+        None => shape::fill(vars, domain.as_str(), &up.domains).map_err(Stop::Usage),
+        // Nothing is deployed, and nothing that it would depend on is.
+        Some(_) => Ok(BTreeMap::new()),
+    };
     let (env, upgrade_env) = (fill(&own)?, fill(&folder.toml.upgrade.env)?);
     let record = file::PLANNED.to_owned();
     let secrets = kept.as_ref().map(|kept| kept.secrets.clone()).unwrap_or_default();
@@ -119,6 +132,7 @@ fn through(
     let app = App { domain, folder: &folder, dir, tree, env, upgrade_env, record, secrets };
     let mut stages = Stages::new(plan, job, &app, engine.as_ref(), lock, console);
     stages.begin_with(kept.as_ref());
+    stages.refuse(refused);
     stages.save_for_keeping(kept::is_of_a_release(job, &source));
     let done = stages.all(&mut phases, &source, base);
     let begun_with = app.secrets.values().cloned().collect();

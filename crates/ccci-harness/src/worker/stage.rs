@@ -48,6 +48,8 @@ pub(super) struct Stages<'run> {
     keeps: bool,
     /// The backup that is to, and when it was made.
     saved: Option<(BTreeMap<String, PathBuf>, Timestamp)>,
+    /// Why nothing of the recipe may be deployed.
+    refused: Option<String>,
 }
 
 impl<'run> Stages<'run> {
@@ -61,12 +63,33 @@ impl<'run> Stages<'run> {
     ) -> Self {
         let (secrets, outcomes, reported) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (archive, kept, saved) = (None, None, None);
-        Self { plan, job, app, engine, lock, console, secrets, archive, outcomes, reported, kept, keeps: false, saved }
+        let (keeps, refused) = (false, None);
+        Self {
+            plan,
+            job,
+            app,
+            engine,
+            lock,
+            console,
+            secrets,
+            archive,
+            outcomes,
+            reported,
+            kept,
+            keeps,
+            saved,
+            refused,
+        }
     }
 
     /// The app begins with these data.
     pub(super) const fn begin_with(&mut self, kept: Option<&'run Kept>) {
         self.kept = kept;
+    }
+
+    /// Nothing of the recipe may be deployed: the install tier says so.
+    pub(super) fn refuse(&mut self, why: Option<String>) {
+        self.refused = why;
     }
 
     /// The backup is to be one that can outlive the app.

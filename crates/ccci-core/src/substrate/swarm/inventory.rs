@@ -81,6 +81,15 @@ impl Inventory {
         self.parts.iter().filter(meant).map(|part| part.object.clone()).collect()
     }
 
+    /// What is called as something in `planned` and is not marked as a part of `stack`.
+    pub(super) fn claimed(&self, planned: &[Object], stack: &str) -> Vec<Object> {
+        let taken = |part: &&Part| {
+            part.stack.as_deref() != Some(stack)
+                && planned.iter().any(|wish| (wish.kind, &wish.name) == (part.object.kind, &part.object.name))
+        };
+        self.parts.iter().filter(taken).map(|part| part.object.clone()).collect()
+    }
+
     /// The containers of `stack`, each with its task if Swarm started it.
     pub(super) fn containers_of(&self, stack: &str) -> Vec<(Object, Option<String>)> {
         let parts = self.parts_of(stack).into_iter().filter(|part| part.object.kind == Kind::Container);

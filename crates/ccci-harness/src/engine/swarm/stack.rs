@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ccci_core::docker::Docker;
+use ccci_core::docker::answers::STACK_LABEL;
+use ccci_core::docker::change::Mark;
+use ccci_core::policy::Limits;
 use ccci_core::process::{ProcessError, is_in_environment};
 use ccci_core::substrate::{Kind, Object};
 use serde_json::{Map, Value, json};
 
 use super::interpolate::{Interpolation, Refused};
+use super::limits;
 use crate::engine::EngineError;
 
 /// Docker's loader only reads files.
@@ -29,12 +33,6 @@ impl Stack {
         files: &[PathBuf],
         vars: &BTreeMap<String, String>,
     ) -> Result<Self, EngineError> {
-        if let Some(missing) = files.iter().find(|file| !file.is_file()) {
-            return Err(EngineError::Recipe(format!(
-                "the recipe has no {}",
-                missing.file_name().unwrap_or_default().display()
-            )));
-        }
         let interpolation = Interpolation::of(files, vars).map_err(EngineError::Host)?;
         let done = interpolation.run(docker, RESOLVE).map_err(|error| match error {
             // The first two are about this host's docker program, the rest about the recipe's files.
@@ -56,6 +54,11 @@ impl Stack {
             serde_saphyr::from_str(&interpolation.restore_names(&text)).map_err(|error| not_read(&error))?;
         interpolation.restore_values(&mut value);
         Ok(Self(value))
+    }
+
+    /// The file, as Docker printed it.
+    pub(super) const fn value(&self) -> &Value {
+        &self.0
     }
 
     fn services(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -88,6 +91,45 @@ impl Stack {
                 labels.insert(chaos_version(stack), json!(commit));
             }
         }
+    }
+
+    /// Marks all that a deploy of it will make as this run's: only what is so marked is removed by its name alone.
+    pub(super) fn mark(&mut self, mark: &Mark) {
+        let ours: BTreeMap<&str, &str> = mark.labels().into_iter().filter(|(key, _)| *key != STACK_LABEL).collect();
+        let put = |holder: &mut Map<String, Value>| {
+            let labels = holder.entry("labels").or_insert_with(|| json!({}));
+            if let Some(labels) = object_of(labels) {
+                labels.extend(ours.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
+            }
+        };
+        self.each("services", &mut |service| {
+            if let Some(deploy) = object_of(service.entry("deploy").or_insert_with(|| json!({}))) {
+                put(deploy);
+            }
+        });
+        for section in ["networks", "volumes", "secrets", "configs"] {
+            self.each(section, &mut |object| {
+                if object.get("external").is_none_or(|external| external == &json!(false)) {
+                    put(object);
+                }
+            });
+        }
+    }
+
+    /// Gives each container what the host's limits leave it: less where the recipe says less, never more.
+    pub(super) fn bound(&mut self, limits: &Limits, processors: u64) {
+        let version = self.0.get("version").and_then(Value::as_str).unwrap_or_default();
+        // A number of processes can be told since then.
+        if minor(version).is_some_and(|minor| minor < 9) {
+            self.0["version"] = json!("3.9");
+        }
+        self.each("services", &mut |service| limits::bound(service, limits, processors));
+    }
+
+    /// Every object of a section; one that says nothing is one that says nothing more.
+    fn each(&mut self, section: &str, act: &mut dyn FnMut(&mut Map<String, Value>)) {
+        let all = self.0.get_mut(section).and_then(Value::as_object_mut);
+        all.into_iter().flat_map(Map::values_mut).filter_map(object_of).for_each(act);
     }
 
     /// The volumes that a deploy of it will make.
@@ -136,7 +178,11 @@ impl Stack {
         // `docker stack config` prints the project's name, which `docker stack deploy` does not know.
         if let Some(top) = value.as_object_mut() {
             top.remove("name");
-            top.entry("version").or_insert_with(|| json!("3.8"));
+            let services = top.get_mut("services").and_then(Value::as_object_mut);
+            for service in services.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+                // Docker has put what stands in them into the environment, and would look for them beside this file.
+                service.remove("env_file");
+            }
         }
         double_dollars(&mut value);
         // A variable that nobody gave a value Docker looks for in its own environment, once more.
@@ -146,6 +192,23 @@ impl Stack {
             }
         }
         value.to_string()
+    }
+}
+
+/// The object that a value is; nothing at all is an empty one.
+pub(super) fn object_of(value: &mut Value) -> Option<&mut Map<String, Value>> {
+    if value.is_null() {
+        *value = json!({});
+    }
+    value.as_object_mut()
+}
+
+/// The minor number of a version 3 of compose files.
+fn minor(version: &str) -> Option<u32> {
+    match version.split_once('.') {
+        Some(("3", minor)) => minor.parse().ok(),
+        None if version == "3" => Some(0),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ccci_core::docker::Docker;
 use ccci_core::docker::answers::{STACK_LABEL, Service, Volume};
+use ccci_core::docker::change::Mark;
 use ccci_core::docker::events::Event;
 use ccci_core::lifetime::clock::Deadline;
 use jiff::Timestamp;
@@ -75,14 +76,14 @@ pub(super) fn expect_small(docker: &Docker, stack: &str, most: u64) -> Result<()
 ///
 /// # Errors
 /// [`EngineError`].
-pub(super) fn fill(docker: &Docker, stack: &str, wanted: &Wanted, archive: &File) -> Result<(), EngineError> {
+pub(super) fn fill(docker: &Docker, mark: &Mark, wanted: &Wanted, archive: &File) -> Result<(), EngineError> {
     let driver = wanted.driver.iter().flat_map(|driver| ["--driver".to_owned(), driver.clone()]);
     let options = wanted.options.iter().flat_map(|(key, value)| ["--opt".to_owned(), format!("{key}={value}")]);
-    let label = ["--label".to_owned(), format!("{STACK_LABEL}={stack}")];
-    let job = docker.job(["volume", "create"]).args(label).args(driver).args(options).args([&wanted.name]);
+    let labels = mark.labels().into_iter().flat_map(|(key, value)| ["--label".to_owned(), format!("{key}={value}")]);
+    let job = docker.job(["volume", "create"]).args(labels).args(driver).args(options).args([&wanted.name]);
     let made = job.timeout(Duration::from_secs(60)).run_ok(&mut |_| {});
     made.map_err(|error| EngineError::Host(error.to_string()))?;
-    let volume = of(docker, stack)?.into_iter().find(|volume| volume.name == wanted.name);
+    let volume = of(docker, &mark.stack)?.into_iter().find(|volume| volume.name == wanted.name);
     let volume = volume.ok_or_else(|| EngineError::Host(format!("Docker does not have volume {}", wanted.name)))?;
     // Kept data, and the room for them, are the host's affair: nothing of what is tested.
     tarball::unpack_open(archive, Path::new(&volume.mountpoint))

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::super::suite::TestResult;
 use super::{Stages, count_deploy};
-use crate::engine::{Archive, Deployment, EngineError, Role, tarball};
+use crate::engine::{Archive, Deployment, EngineError, Role, policy, tarball};
 use crate::outcome::Tier;
 use crate::recipe::source::{Release, Source};
 
@@ -20,7 +20,11 @@ impl Stages<'_> {
     /// Deploys the release to upgrade from, or the head where there is none.
     pub(super) fn install(&mut self, source: &Source, release: &Release) -> Result<Vec<TestResult>, EngineError> {
         let (lock, app) = (self.lock, self.app);
+        if let Some(why) = self.refused.take() {
+            return Err(EngineError::Recipe(why));
+        }
         source.checkout(release).map_err(|error| EngineError::Host(error.to_string()))?;
+        policy::expect_tree(app, &self.plan.settings.policy)?;
         let made = self.engine("create", |engine, say| engine.create(lock, app, release, say))?;
         self.secrets.extend(made);
         for secret in self.secrets.values() {
@@ -55,6 +59,7 @@ impl Stages<'_> {
     pub(super) fn upgrade(&mut self, source: &Source, from: &Release) -> Result<Vec<TestResult>, EngineError> {
         self.hook("pre_upgrade")?;
         source.checkout(&source.head).map_err(|error| EngineError::Host(error.to_string()))?;
+        policy::expect_tree(self.app, &self.plan.settings.policy)?;
         self.console.say(&format!(
             "   upgrading {} to {} (commit {:.12})",
             from.version, source.head.version, source.head.commit
