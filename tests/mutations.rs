@@ -94,6 +94,10 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::PresentTask => {
             (WITH_DOCKER, "inside::a_command_runs_in_the_deployed_version_and_never_in_the_one_before")
         }
+        Protection::Policy => (WITH_DOCKER, "policy::what_leaves_the_tree_is_refused_before_anything_is_made"),
+        Protection::ForeignObject => {
+            (WITH_DOCKER, "policy::what_is_another_stacks_is_refused_before_anything_is_made_and_stays_as_it_is")
+        }
         Protection::OwnService => {
             (WITH_DOCKER, "inside::two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves")
         }

@@ -101,6 +101,14 @@ impl Daemon {
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 
+    /// Runs a shell script that reaches this daemon; what it printed.
+    #[track_caller]
+    pub fn shell(&self, script: &str) -> String {
+        let job = Job::new("sh").args(["-ec", script]).env([("DOCKER_HOST", self.address())]).capture();
+        let done = job.run_ok(&mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
     /// Runs the `docker` program; whether it succeeded.
     #[must_use]
     pub fn try_cli(&self, args: &[&str]) -> bool {
@@ -169,17 +177,8 @@ impl SwarmHost {
 
     /// A recipe whose versions have these compose files, oldest first, and an empty test folder for it.
     pub fn recipe(&self, name: &str, versions: &[&str]) {
-        let dir = self.host.path("recipes").join(name);
-        if dir.exists() {
-            fs::remove_dir_all(&dir).unwrap();
-        }
-        fs::create_dir_all(&dir).unwrap();
-        let git = |args: &[&str]| {
-            let who = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
-            let job = Job::new("git").dir(&dir).args(who).args(args).env([("GIT_CONFIG_GLOBAL", "/dev/null")]);
-            job.run_ok(&mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
-        };
-        git(&["init", "--quiet", "--initial-branch=main"]);
+        let dir = self.empty(name);
+        let git = |args: &[&str]| git(&dir, args);
         for (number, text) in versions.iter().enumerate() {
             fs::write(dir.join("compose.yml"), text).unwrap();
             fs::write(dir.join(".env.sample"), "TYPE=pair\nDOMAIN=x\nSECRET_TOKEN_VERSION=v1 # length=20\n").unwrap();
@@ -190,6 +189,26 @@ impl SwarmHost {
             git(&["tag", "--annotate", "--message", "a version", &format!("0.{number}.0+1.{number}.0")]);
         }
         let _empty = self.folder(name);
+    }
+
+    /// A recipe whose only version `make` writes into its folder.
+    pub fn tree(&self, name: &str, make: impl FnOnce(&Path)) {
+        let dir = self.empty(name);
+        make(&dir);
+        git(&dir, &["add", "--all"]);
+        git(&dir, &["commit", "--quiet", "--message", "a version"]);
+        let _empty = self.folder(name);
+    }
+
+    /// The folder of a recipe, with a repository without commits.
+    fn empty(&self, name: &str) -> PathBuf {
+        let dir = self.host.path("recipes").join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        fs::create_dir_all(&dir).unwrap();
+        git(&dir, &["init", "--quiet", "--initial-branch=main"]);
+        dir
     }
 
     /// A fresh test folder for a recipe.
@@ -342,6 +361,12 @@ configs:
   conf: {{name: "${{STACK_NAME}}_conf_${{CONF_VERSION}}", file: conf.txt}}
 "#
     )
+}
+
+fn git(dir: &Path, args: &[&str]) {
+    let who = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
+    let job = Job::new("git").dir(dir).args(who).args(args).env([("GIT_CONFIG_GLOBAL", "/dev/null")]);
+    job.run_ok(&mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// The objects of a receipt that Docker knows, as `kind name`.

@@ -169,6 +169,7 @@ pub(crate) fn a_shared_network_without_addresses_is_the_hosts_fault() {
     let docker = daemon();
     let network = format!("full-{}", swarm.host.pr());
     docker.cli(&["network", "create", "--driver", "overlay", "--subnet", "10.99.7.0/28", &network]);
+    swarm.host.settings(&format!("[policy]\nexternal = [\"{network}\"]\n"));
     // Each service has one address; of the 14 one is the gateway's.
     let fillers: Vec<String> = (0..13).map(|number| format!("filler-{}-{number}", swarm.host.pr())).collect();
     for filler in &fillers {

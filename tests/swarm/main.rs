@@ -13,6 +13,7 @@ mod inside;
 mod jobs;
 mod leaving;
 mod lifetime;
+mod policy;
 mod quick;
 mod rungs;
 mod variables;
@@ -63,6 +64,11 @@ fn main() -> ExitCode {
         variables: no_variable_of_a_recipe_is_one_of_a_program, no_variable_of_the_ci_step_is_one_of_a_recipe;
         inside: a_command_runs_in_the_deployed_version_and_never_in_the_one_before,
             two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves;
+        policy: what_is_another_stacks_is_refused_before_anything_is_made_and_stays_as_it_is,
+            what_leaves_the_tree_is_refused_before_anything_is_made,
+            what_the_operator_allows_is_named_and_goes_with_the_run,
+            what_a_run_makes_bears_its_label_and_has_limits,
+            what_is_deployed_is_what_docker_would_deploy;
         clash: two_recipes_are_up_at_the_same_time, a_second_run_of_the_domain_waits_and_then_deploys_once;
     };
     claims.extend(lifetime::claims());

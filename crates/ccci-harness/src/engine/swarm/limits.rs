@@ -9,7 +9,8 @@ const LOG_FILES: u64 = 2;
 
 /// Puts the limits into a service of a host with so many processors.
 pub(super) fn bound(service: &mut Map<String, Value>, limits: &Limits, processors: u64) {
-    if let Some(have) = below(service, &["deploy", "resources", "limits"]) {
+    let any = limits.memory_mb > 0 || limits.pids > 0 || limits.cpus > 0 && limits.cpus < processors;
+    if any && let Some(have) = below(service, &["deploy", "resources", "limits"]) {
         let memory = limits.memory_mb << 20;
         if memory > 0 && have.get("memory").and_then(number).is_none_or(|own| own <= 0.0 || own > as_number(memory)) {
             have.insert("memory".to_owned(), json!(memory.to_string()));
@@ -122,8 +123,7 @@ mod tests {
     fn zero_leaves_everything_to_the_recipe() {
         let limits = Limits { memory_mb: 0, pids: 0, cpus: 0, log_mb: 0, ..Limits::default() };
         let seen = bounded(json!({"image": "a"}), &limits, 8);
-        assert_eq!(seen["deploy"]["resources"]["limits"], json!({}));
-        assert!(seen.get("logging").is_none());
+        assert_eq!(seen, json!({"image": "a"}), "nothing is added, not even an empty list");
         let other = bounded(json!({"logging": {"driver": "none"}}), &Limits::default(), 8);
         assert_eq!(other["logging"], json!({"driver": "none"}));
     }
