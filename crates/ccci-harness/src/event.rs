@@ -108,7 +108,8 @@ impl Event {
             | Self::Deploys { .. }
             | Self::Secrets { .. }
             | Self::Done { .. }
-            | Self::Command { .. } => true,
+            | Self::Command { .. }
+            | Self::Policy { .. } => true,
         }
     }
 }
