@@ -101,6 +101,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::OwnService => {
             (WITH_DOCKER, "inside::two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves")
         }
+        Protection::BackupAsked => (WITH_DOCKER, "rungs::an_app_that_does_not_ask_for_it_is_not_backed_up"),
         Protection::FinishedTasks => (WITH_DOCKER, "jobs::a_job_that_is_done_is_there_and_its_teardown_is_clean"),
         Protection::Asked => ("pipeline", "an_app_that_nobody_can_ask_has_not_passed"),
         Protection::VariablesAreData => (WITH_DOCKER, "variables::no_variable_of_a_recipe_is_one_of_a_program"),

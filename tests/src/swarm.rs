@@ -30,6 +30,9 @@ pub const PROXY: &str = "proxy";
 /// serves nothing.
 const TOML: &str = "[health]\nnone = \"the test image serves nothing\"\n[timeouts]\ndeploy = \"90s\"\nmonitor = \"2s\"\nhttp = \"30s\"\ntest = \"5m\"\n";
 
+/// What a service that is to be backed up has in its `deploy` section.
+pub const SAVED: &str = "      labels: [\"backupbot.backup=true\"]";
+
 /// The daemon that all tests share.
 #[derive(Debug)]
 pub struct Daemon {
@@ -171,7 +174,7 @@ impl SwarmHost {
     pub fn new() -> Self {
         let _up = daemon();
         let host = Self { host: Host::new() };
-        host.recipe(RECIPE, &[&compose("run", "")]);
+        host.recipe(RECIPE, &[&compose("run", SAVED)]);
         host
     }
 

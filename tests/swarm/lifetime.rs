@@ -4,7 +4,7 @@ use ccci_tests::claims::claim;
 use ccci_tests::host;
 use ccci_tests::process::{self, wait_gone};
 use ccci_tests::step::Step;
-use ccci_tests::swarm::{At, RECIPE, SwarmHost, compose};
+use ccci_tests::swarm::{At, RECIPE, SAVED, SwarmHost, compose};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
@@ -75,7 +75,7 @@ fn at(moment: Moment, swarm: &SwarmHost) -> (Step<'_>, ccci_tests::gate::Gate) {
             "install,backup,restore"
         }
         Moment::Teardown => {
-            swarm.recipe(RECIPE, &[&compose("stubborn", "")]);
+            swarm.recipe(RECIPE, &[&compose("stubborn", SAVED)]);
             "install"
         }
     };

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         quick: a_quick_run_begins_with_the_volumes_and_secrets_of_the_last_good_release;
         rungs: a_failed_install_test_is_red_and_named, a_failed_upgrade_test_is_red_and_named,
             a_backup_that_does_not_verify_is_red_and_named, a_failed_restore_test_is_red_and_named,
-            a_failed_custom_test_is_red_and_named;
+            a_failed_custom_test_is_red_and_named, an_app_that_does_not_ask_for_it_is_not_backed_up;
         deploys: a_service_that_keeps_dying_fails_fast_with_its_own_words,
             a_wait_in_vain_ends_with_the_last_lines_of_the_service,
             an_image_that_does_not_exist_is_red, an_image_whose_registry_is_down_is_the_hosts_fault,

@@ -1,7 +1,7 @@
 //! Every rung is red once, by the test that is named.
 
 use ccci_tests::step::Ended;
-use ccci_tests::swarm::{RECIPE, SwarmHost, compose};
+use ccci_tests::swarm::{RECIPE, SAVED, SwarmHost, compose};
 
 /// Fails unless the run was red in this tier, by this test with these words.
 fn is_red(ended: &Ended<'_>, tier: &str, reason: &str) {
@@ -44,7 +44,7 @@ pub(crate) fn a_backup_that_does_not_verify_is_red_and_named() {
 }
 
 pub(crate) fn a_failed_restore_test_is_red_and_named() {
-    let one = [&*compose("run", "")];
+    let one = [&*compose("run", SAVED)];
     let stages = "install,backup,restore";
     red(stages, &one, "test_restore.sh", "restore", "test_restore.sh: exit code 4: what is wrong");
 }
@@ -52,4 +52,17 @@ pub(crate) fn a_failed_restore_test_is_red_and_named() {
 pub(crate) fn a_failed_custom_test_is_red_and_named() {
     let one = [&*compose("run", "")];
     red("install,custom", &one, "custom/it.sh", "custom", "custom/it.sh: exit code 4: what is wrong");
+}
+
+pub(crate) fn an_app_that_does_not_ask_for_it_is_not_backed_up() {
+    let swarm = SwarmHost::new();
+    let rung = |compose: &str| {
+        swarm.recipe(RECIPE, &[compose]);
+        let step = swarm.run().args(["--stages", "install,backup,restore"]).start();
+        swarm.clean_end(step, 0).results()["rungs"]["backup_restore"].clone()
+    };
+    let unasked = rung(&compose("run", ""));
+    assert_eq!(unasked["outcome"], "skip", "{unasked}");
+    assert!(unasked["reason"].as_str().unwrap().contains("backupbot.backup=true"), "{unasked}");
+    assert_eq!(rung(&compose("run", SAVED))["outcome"], "pass");
 }

@@ -165,6 +165,8 @@ protections! {
     VariablesAreData,
     /// A task that is over and has no container holds no teardown back.
     FinishedTasks,
+    /// Only an app that asks for it is backed up.
+    BackupAsked,
 }
 
 /// Whether `protection` is in force. Always, outside a test build.

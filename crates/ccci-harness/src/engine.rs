@@ -328,6 +328,8 @@ pub(crate) trait Engine {
 
 /// Why an app without volumes is not backed up.
 const NO_VOLUMES: &str = "the app has no volumes";
+/// Why an app is not backed up that does not ask for it.
+const NOT_ASKED_FOR: &str = "no service of the recipe has the label backupbot.backup=true";
 
 /// The engine of this name.
 ///

@@ -201,6 +201,9 @@ pub(crate) struct LocalService {
     pub(crate) volumes: Vec<String>,
     #[serde(default)]
     pub(crate) secrets: Vec<String>,
+    /// Whether its volumes are backed up.
+    #[serde(default = "yes")]
+    pub(crate) backup: bool,
 }
 
 /// A test file or hook.

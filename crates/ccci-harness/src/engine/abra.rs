@@ -232,11 +232,7 @@ impl Engine for AbraEngine {
     }
 
     fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
-        if let Some(why) = self.swarm.nothing_to_save(app)? {
-            return Ok(Some(why));
-        }
-        let asks = self.swarm.asks_for_backup(app)?;
-        Ok((!asks).then(|| "no service of the recipe has the label backupbot.backup=true".to_owned()))
+        self.swarm.nothing_to_save(app)
     }
 
     fn backup(&self, lock: &AppLock, app: &App<'_>, _dir: &Path, say: &mut Say<'_>) -> Result<Archive, EngineError> {

@@ -286,8 +286,12 @@ impl Engine for LocalEngine {
     }
 
     fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
-        let any = app.folder.toml.local.services.values().any(|service| !service.volumes.is_empty());
-        Ok((!any).then(|| super::NO_VOLUMES.to_owned()))
+        let services = || app.folder.toml.local.services.values().filter(|service| !service.volumes.is_empty());
+        if services().next().is_none() {
+            return Ok(Some(super::NO_VOLUMES.to_owned()));
+        }
+        let asks = services().any(|service| service.backup);
+        Ok((!asks).then(|| "no [local.services.<name>] that has volumes has backup = true".to_owned()))
     }
 
     fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path, _say: &mut Say<'_>) -> Result<Archive, EngineError> {
@@ -295,7 +299,8 @@ impl Engine for LocalEngine {
         let paths = self.paths(app);
         fs::create_dir_all(dir).map_err(|error| host("create", &dir.display().to_string(), &error))?;
         let mut files = BTreeMap::new();
-        for volume in app.folder.toml.local.services.values().flat_map(|service| &service.volumes) {
+        let saved = app.folder.toml.local.services.values().filter(|service| service.backup);
+        for volume in saved.flat_map(|service| &service.volumes) {
             let path = dir.join(format!("{volume}.tar"));
             let archived = tarball::pack(&paths.volumes.join(volume), &path);
             archived.map_err(|error| EngineError::Recipe(format!("cannot save volume {volume}: {error}")))?;

@@ -15,7 +15,7 @@ mod volumes;
 mod words;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -300,13 +300,18 @@ impl Engine for SwarmEngine {
     }
 
     fn nothing_to_save(&self, app: &App<'_>) -> Result<Option<String>, EngineError> {
-        let none = volumes::of(&self.docker, &app.domain.stack_name())?.is_empty();
-        Ok(none.then(|| super::NO_VOLUMES.to_owned()))
+        let stack = app.domain.stack_name();
+        if volumes::of(&self.docker, &stack)?.is_empty() {
+            return Ok(Some(super::NO_VOLUMES.to_owned()));
+        }
+        let asks = look::asks_for_backup(&self.docker, &stack)? || !weaken::on(Protection::BackupAsked);
+        Ok((!asks).then(|| super::NOT_ASKED_FOR.to_owned()))
     }
 
     fn backup(&self, lock: &AppLock, app: &App<'_>, dir: &Path, _say: &mut Say<'_>) -> Result<Archive, EngineError> {
         lock.verify()?;
-        volumes::save(&self.docker, &app.domain.stack_name(), dir)
+        let stack = app.domain.stack_name();
+        volumes::save(&self.docker, &stack, &volumes::left_out(&self.docker, &stack)?, dir)
     }
 
     fn restore(&self, lock: &AppLock, app: &App<'_>, archive: &Archive, _say: &mut Say<'_>) -> Result<(), EngineError> {
@@ -375,7 +380,7 @@ impl SwarmEngine {
     /// Saves the volumes of an app, by their names in the recipe, if they are not longer than `most` bytes.
     pub(super) fn save(&self, app: &App<'_>, dir: &Path, most: u64) -> Result<BTreeMap<String, PathBuf>, EngineError> {
         volumes::expect_small(&self.docker, &app.domain.stack_name(), most)?;
-        portable(app, &volumes::save(&self.docker, &app.domain.stack_name(), dir)?)
+        portable(app, &volumes::save(&self.docker, &app.domain.stack_name(), &BTreeSet::new(), dir)?)
     }
 
     /// A shared network of a new app that is full is named before anything is made (incident `[9]`).
@@ -405,11 +410,6 @@ impl SwarmEngine {
             self.docker.remove(Removable::Service, &dropped.id)?;
         }
         Ok(())
-    }
-
-    /// Whether a service of the app asks the backup bot to save it.
-    pub(super) fn asks_for_backup(&self, app: &App<'_>) -> Result<bool, EngineError> {
-        look::asks_for_backup(&self.docker, &app.domain.stack_name())
     }
 
     /// The network that has no address left for a service, if that is why its task stays new (`[vip]`).

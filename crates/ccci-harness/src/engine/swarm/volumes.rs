@@ -1,7 +1,7 @@
 //! Backup and restore of a stack's volumes for the engine without abra: a tar per volume, read and
 //! written where the daemon keeps it, which needs the daemon on this host and its owner's rights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use ccci_core::lifetime::clock::Deadline;
 use jiff::Timestamp;
 
 use super::stack::Volume as Wanted;
+use super::{look, stack};
 use crate::engine::{Archive, EngineError, tarball};
 
 /// How long the services may take to stop for a restore.
@@ -29,14 +30,37 @@ pub(super) fn of(docker: &Docker, stack: &str) -> Result<Vec<Volume>, EngineErro
     Ok(all.into_iter().filter(|volume| volume.labels.get(STACK_LABEL).is_some_and(|label| label == stack)).collect())
 }
 
-/// Saves every volume.
+/// The volumes that the recipe wants left out of its backup, by their names in it.
+///
+/// # Errors
+/// [`EngineError::Host`] when Docker does not answer.
+pub(super) fn left_out(docker: &Docker, stack: &str) -> Result<BTreeSet<String>, EngineError> {
+    let services = look::services(docker, stack)?;
+    let labels = services.iter().flat_map(|service| &service.spec.labels);
+    Ok(labels.filter_map(|(key, value)| excluded(key, value)).map(str::to_owned).collect())
+}
+
+/// The volume that a label leaves out of the backup.
+fn excluded<'key>(key: &'key str, value: &str) -> Option<&'key str> {
+    let volume =
+        ["backupbot.backup.volumes.", "backupbot.volumes."].iter().find_map(|begin| key.strip_prefix(begin))?;
+    (value.trim().eq_ignore_ascii_case("false") && !volume.is_empty()).then_some(volume)
+}
+
+/// Saves every volume but those that are left out.
 ///
 /// # Errors
 /// [`EngineError`].
-pub(super) fn save(docker: &Docker, stack: &str, dir: &Path) -> Result<Archive, EngineError> {
+pub(super) fn save(
+    docker: &Docker,
+    stack: &str,
+    left_out: &BTreeSet<String>,
+    dir: &Path,
+) -> Result<Archive, EngineError> {
     fs::create_dir_all(dir).map_err(|error| EngineError::Host(format!("cannot create {}: {error}", dir.display())))?;
     let mut files = BTreeMap::new();
-    for volume in of(docker, stack)? {
+    for volume in of(docker, stack)?.into_iter().filter(|volume| !left_out.contains(stack::of_any(&volume.name, stack)))
+    {
         let file = dir.join(format!("{}.tar", volume.name));
         tarball::pack(Path::new(&volume.mountpoint), &file).map_err(|error| failed("save", &volume, &error))?;
         files.insert(volume.name, file);
@@ -145,5 +169,19 @@ fn failed(doing: &str, volume: &Volume, error: &io::Error) -> EngineError {
             volume.name, volume.mountpoint
         )),
         _ => EngineError::Recipe(format!("cannot {doing} volume {}: {error}", volume.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_left_out_by_its_label() {
+        assert_eq!(excluded("backupbot.backup.volumes.cache", "false"), Some("cache"));
+        assert_eq!(excluded("backupbot.volumes.cache", "False"), Some("cache"));
+        assert_eq!(excluded("backupbot.backup.volumes.data", "true"), None);
+        assert_eq!(excluded("backupbot.backup.volumes.data.path", "dump.sql"), None);
+        assert_eq!(excluded("backupbot.backup", "false"), None);
     }
 }
