@@ -3,9 +3,12 @@
 //! What makes a recipe undeployable or a run unrepeatable, no more: the rest is [`crate::abra`]'s. The
 //! test folder is judged by the program that will read it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use ccci_core::config::policy::PolicySettings;
+use ccci_core::policy::{Policy, Source, judge_files, judge_tree};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -39,6 +42,7 @@ pub(crate) fn check(dir: &Path, tests_dir: &Path, with_abra: bool) -> anyhow::Re
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let mut found = if with_abra { abra::check(dir, &name) } else { Findings::default() };
     found.problems.splice(..0, basics(dir)?);
+    found.problems.extend(refused(dir, &name));
     let tests = tests_dir.join(&*name);
     if tests.is_dir() {
         found.problems.extend(test_folder(&tests)?);
@@ -61,6 +65,20 @@ fn basics(dir: &Path) -> anyhow::Result<Vec<String>> {
         problems.extend(compose(&name, &text, false));
     }
     Ok(problems)
+}
+
+/// What the policy refuses with the default settings, as far as it can be told without Docker: links and paths out
+/// of the tree. A file or folder that cannot be read, or is no YAML, [`basics`] has told of.
+fn refused(dir: &Path, name: &str) -> Vec<String> {
+    let policy = Policy::of(&PolicySettings::default(), name);
+    let mut found = judge_tree(dir, &policy).refused;
+    for file in [COMPOSE.to_owned()].into_iter().chain(overlays(dir).unwrap_or_default()) {
+        let Ok(text) = std::fs::read_to_string(dir.join(&file)) else { continue };
+        let Ok(value) = serde_saphyr::from_str::<Value>(&text) else { continue };
+        let source = Source { name: &file, text: &text, value: &value };
+        found.extend(judge_files(&[source], &BTreeMap::new(), dir, &policy).refused);
+    }
+    found.iter().map(ToString::to_string).collect()
 }
 
 /// `compose.<variant>.yml`, which `COMPOSE_FILE` may lay over the first.
@@ -165,6 +183,17 @@ mod tests {
             assert!(problems[0].contains(says), "{says}: {problems:?}");
         }
         assert!(recipe("services: [", true)[0].starts_with("compose.yml"), "unreadable YAML");
+    }
+
+    #[test]
+    fn what_leads_out_of_the_recipe_is_told_before_a_run_refuses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(COMPOSE), GOOD).unwrap();
+        assert_eq!(refused(dir.path(), "x"), Vec::<String>::new());
+        std::os::unix::fs::symlink("/etc/os-release", dir.path().join(SAMPLE)).unwrap();
+        std::fs::write(dir.path().join(COMPOSE), format!("{GOOD}    env_file: ../x.env\n")).unwrap();
+        let problems = refused(dir.path(), "x");
+        assert!(problems.len() == 2 && problems.iter().all(|line| line.contains("policy: paths")), "{problems:?}");
     }
 
     #[test]
