@@ -52,7 +52,7 @@ pub(crate) fn an_app_that_is_said_to_have_no_http_passes_and_the_result_says_so(
 fn behind_a_proxy(compose: &str, status: &str, code: i32) -> Vec<String> {
     let swarm = SwarmHost::new();
     let proxy = daemon().listen();
-    swarm.host.settings(&format!("ingress = \"{}\"\n", proxy.local_addr().unwrap()));
+    swarm.host.settings(&format!("ingress = \"{}\"\n[policy]\nallow = [\"routes\"]\n", proxy.local_addr().unwrap()));
     swarm.recipe(RECIPE, &[compose]);
     drop(swarm.folder(RECIPE).toml(QUICK));
     let step = swarm.run().args(["--stages", "install"]).start();
