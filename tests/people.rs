@@ -83,7 +83,7 @@ fn every_result_is_as_the_schema_says_and_a_wrong_one_is_not() {
 
     for (pointer, wrong) in [
         ("/verdict", json!("greenish")),
-        ("/schema", json!(2)),
+        ("/schema", json!(3)),
         ("/level", json!(6)),
         ("/exit_code", json!(78)),
         ("/started", json!("yesterday")),

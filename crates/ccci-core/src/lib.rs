@@ -22,6 +22,7 @@ pub mod policy;
 pub mod process;
 pub mod reason;
 pub mod redact;
+pub mod resolve;
 pub mod rundir;
 pub mod snapshot;
 pub mod substrate;

@@ -91,14 +91,25 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
-    /// Whether the host had not enough of something to start it: processes, memory, files, room on a disk.
+    /// Whether the host could not start it, or lost track of it: not the program's fault, whoever's it is.
     #[must_use]
     pub fn is_the_hosts(&self) -> bool {
-        use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
-        let Self::Start { source, .. } = self else { return matches!(self, Self::Watch { .. }) };
-        let too_many_files = [nix::libc::EMFILE, nix::libc::ENFILE].map(Some).contains(&source.raw_os_error());
-        too_many_files || matches!(source.kind(), OutOfMemory | QuotaExceeded | StorageFull | WouldBlock)
+        match self {
+            Self::Start { source, .. } => is_exhausted(source),
+            Self::Watch { .. } => true,
+            Self::Failed { .. } => false,
+        }
     }
+}
+
+/// Whether the host has run out of something: processes, memory, disk, files.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let host = [Errno::EAGAIN, Errno::ENOMEM, Errno::ENOSPC, Errno::EDQUOT, Errno::EMFILE, Errno::ENFILE];
+    // Where a crate has put words around it, the kind is all that is left.
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::OutOfMemory];
+    error.raw_os_error().is_some_and(|code| host.contains(&Errno::from_raw(code))) || kinds.contains(&error.kind())
 }
 
 /// What a child reads that has nothing to read.
@@ -136,4 +147,22 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_has_run_out_of_is_nobody_elses_fault() {
+        let start =
+            |code| ProcessError::Start { command: "test.sh".to_owned(), source: io::Error::from_raw_os_error(code) };
+        for code in [11, 12, 23, 24, 28, 122] {
+            assert!(start(code).is_the_hosts(), "{code}");
+        }
+        // Not there, not executable, no such format: the program's.
+        for code in [2, 8, 13] {
+            assert!(!start(code).is_the_hosts(), "{code}");
+        }
+    }
 }

@@ -3,7 +3,6 @@
 //! Everything here is bounded: an answer in size, an attempt in time, and all attempts together by the
 //! deadline that the caller gives. The token goes to that one address only: no redirect is followed.
 
-mod resolve;
 pub mod retry;
 pub mod secret;
 
@@ -12,6 +11,7 @@ use std::time::Duration;
 
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::redact::Redactor;
+use ccci_core::resolve::Addresses;
 use ccci_core::visible;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -153,7 +153,7 @@ impl Remote {
         Ok(Self {
             service,
             base: base.trim_end_matches('/').to_owned(),
-            agent: Agent::with_parts(config.build(), DefaultConnector::default(), resolve::Addresses),
+            agent: Agent::with_parts(config.build(), DefaultConnector::default(), Addresses),
             authorization,
             redactor,
             attempt: ATTEMPT,

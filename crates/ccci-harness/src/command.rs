@@ -12,26 +12,22 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ccci_core::config::{ConfigError, Settings};
-use ccci_core::docker::DockerError;
-use ccci_core::lifetime::cause::exit;
-use ccci_core::lifetime::parent::{self, ParentError};
+use ccci_core::config::Settings;
+use ccci_core::lifetime::parent;
 use ccci_core::lifetime::signals::Signals;
-use ccci_core::lock::LockError;
 use ccci_core::process::orphans;
 use ccci_core::reason;
-use ccci_core::rundir::{RunDir, RunDirError, file};
-use ccci_core::substrate::SubstrateError;
+use ccci_core::rundir::{RunDir, file};
 use ccci_core::visible;
 use ccci_core::weaken::{self, Protection};
-use ccci_forge::remote::secret::SecretError;
 
 use crate::cli::{Guard, Run};
 use crate::console::Console;
 use crate::console::outlet::Outlet;
+use crate::exit::{Failure, verdict_of};
+pub(crate) use crate::exit::{Unable, Usage};
 use crate::forge;
 use crate::keeper::{Ear, Keeper, Kept, NotTaken};
-use crate::outcome::Verdict;
 use crate::plan::Job;
 use crate::recipe::Folder;
 use crate::request::{self, Request};
@@ -43,7 +39,7 @@ const READER: Duration = Duration::from_secs(60);
 /// `cc-ci-run run`.
 ///
 /// # Errors
-/// Before the run had its lock; [`exit_code`] says what that means.
+/// Before the run had its lock; [`Failure`] says what that means.
 pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let json = run.output.json;
     let (ear, request) = begin(|cwd| request::of_run(run, Settings::load(config)?, cwd))?;
@@ -82,7 +78,7 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
 /// `cc-ci-run guard`.
 ///
 /// # Errors
-/// Before the guard had its lock; [`exit_code`] says what that means.
+/// Before the guard had its lock; [`Failure`] says what that means.
 pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (ear, request) = begin(|cwd| request::of_guard(guard, Settings::load(config)?, cwd))?;
     let (dir, request, mut console) = open(request)?;
@@ -137,8 +133,8 @@ fn begin(request: impl FnOnce(&Path) -> anyhow::Result<Request>) -> anyhow::Resu
     let parent = parent::arm()?;
     orphans::adopt().context("cannot adopt orphans")?;
     spare_the_keeper();
-    let request =
-        request(&cwd).map_err(|error| if exit_code(&error) == exit::RED { error.context(Usage) } else { error })?;
+    let request = request(&cwd)
+        .map_err(|error| if Failure::of(&error) == Failure::Ours { error.context(Usage) } else { error })?;
     Ok((Ear::new(signals, parent).context("cannot make a timer")?, request))
 }
 
@@ -177,16 +173,6 @@ fn not_started(plan: &crate::plan::Plan, dir: &RunDir, why: &NotTaken) -> anyhow
     };
     let results = results::without_lock(plan, dir, verdict, cause, &why.to_string(), &mut console)?;
     Ok((results, console))
-}
-
-const fn verdict_of(why: &NotTaken) -> Verdict {
-    match why {
-        NotTaken::Cancelled(cause) if cause.exit_code() == exit::DEADLINE => Verdict::Deadline,
-        NotTaken::Cancelled(_) => Verdict::Cancelled,
-        NotTaken::TimedOut { .. } | NotTaken::Refused { .. } | NotTaken::TooLate { .. } => Verdict::Busy,
-        NotTaken::Lock(_) | NotTaken::Os(_) => Verdict::Host,
-        NotTaken::Name(_) => Verdict::Usage,
-    }
 }
 
 /// `cc-ci-run config check`.
@@ -234,19 +220,9 @@ pub(crate) fn generate(what: &ccci_manual::Generate) -> anyhow::Result<ExitCode>
 pub(crate) fn code(done: anyhow::Result<u8>) -> u8 {
     done.unwrap_or_else(|error| {
         Outlet::of(true).show(&format!("cc-ci-run: {}\n", visible::text(&words(&error))));
-        exit_code(&error)
+        Failure::of(&error).exit_code()
     })
 }
-
-/// Marks an error as the caller's mistake.
-#[derive(Debug, thiserror::Error)]
-#[error("as it was called")]
-pub(crate) struct Usage;
-
-/// Marks an error as the host's.
-#[derive(Debug, thiserror::Error)]
-#[error("on this host")]
-pub(crate) struct Unable;
 
 /// The error for a person. Whose it is shows in the exit code.
 pub(crate) fn words(error: &anyhow::Error) -> String {
@@ -255,33 +231,6 @@ pub(crate) fn words(error: &anyhow::Error) -> String {
         Some(error) => reason::of(error),
         None => error.to_string(),
     }
-}
-
-/// The one exhaustive way from an error to an exit code.
-pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    if let Some(why) = error.downcast_ref::<NotTaken>() {
-        return verdict_of(why).exit_code();
-    }
-    let misconfigured = error.downcast_ref::<ConfigError>().is_some() || error.downcast_ref::<SecretError>().is_some();
-    if misconfigured || error.downcast_ref::<Usage>().is_some() {
-        return exit::USAGE;
-    }
-    match error.downcast_ref::<ParentError>() {
-        // Whoever wanted this run has cancelled it already.
-        Some(ParentError::Orphaned { .. }) => return exit::CANCELLED,
-        Some(ParentError::NotAPid(_)) => return exit::USAGE,
-        Some(ParentError::Os(_)) => return exit::HOST,
-        None => {}
-    }
-    if matches!(error.downcast_ref::<LockError>(), Some(LockError::Held { .. })) {
-        return exit::BUSY;
-    }
-    let host = error.downcast_ref::<RunDirError>().is_some()
-        || error.is::<Unable>()
-        || error.downcast_ref::<DockerError>().is_some()
-        || error.downcast_ref::<LockError>().is_some()
-        || error.downcast_ref::<SubstrateError>().is_some();
-    if host { exit::HOST } else { exit::RED }
 }
 
 fn discard(dir: &RunDir) {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use ccci_core::resolve::Addresses;
 use ureq::Agent;
+use ureq::unversioned::transport::DefaultConnector;
 
 use crate::recipe::Probe;
 
@@ -42,7 +44,8 @@ impl Target {
             .proxy(None)
             .build();
         let url = format!("{}{path}", self.base_url());
-        let answer = Agent::from(config).get(&url).header("Host", &self.host).call();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Addresses);
+        let answer = agent.get(&url).header("Host", &self.host).call();
         answer.map(|response| response.status().as_u16()).map_err(|error| error.to_string())
     }
 

@@ -9,6 +9,7 @@ mod command;
 mod console;
 mod engine;
 mod event;
+mod exit;
 mod forge;
 mod guard;
 mod health;
@@ -29,7 +30,7 @@ mod worker;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ccci_core::lifetime::cause::exit;
+use ccci_core::lifetime::cause;
 use ccci_core::rundir::RunDir;
 use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed stdout or stderr must not turn help into a failure.
             let _unseen = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::GREEN });
+            return ExitCode::from(if error.use_stderr() { cause::exit::USAGE } else { cause::exit::GREEN });
         }
     };
     let level = std::env::var("CCCI_LOG").ok().and_then(|level| level.parse().ok());

@@ -5,7 +5,9 @@
 
 mod approval;
 mod overlay;
+pub(crate) mod placeholder;
 pub(crate) mod source;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -253,6 +255,8 @@ impl Folder {
         }
         let folder = Self { path: copy.to_owned(), toml, tests };
         folder.judge(source)?;
+        let tests = folder.tests.values().flatten().collect();
+        strays::Strays { copy, source, tests }.refuse()?;
         overlay::judge(copy, source)?;
         Ok(folder)
     }
@@ -272,6 +276,13 @@ impl Folder {
             let name = RecipeName::new(&dependency.recipe).with_context(|| format!("{file}: dependencies"))?;
             let again = self.toml.dependencies[..number].iter().any(|other| other.recipe == name.as_str());
             ensure!(!again, "{file}: the dependency `{name}` is there twice");
+        }
+        let names = placeholder::names(self.toml.dependencies.iter().map(|needed| needed.recipe.as_str()));
+        for (section, vars) in [("env", &self.toml.env), ("upgrade.env", &self.toml.upgrade.env)] {
+            for (name, value) in vars {
+                let filled = placeholder::fill(value, &names, |name| names.iter().any(|n| n == name).then(String::new));
+                filled.map_err(|why| anyhow::anyhow!("{file}: {section}.{name}: {why}"))?;
+            }
         }
         let others = [&self.toml.health.path, &self.toml.screenshot.path];
         for path in self.toml.readiness.iter().filter_map(|probe| probe.http.as_ref()).chain(others) {
@@ -319,6 +330,11 @@ impl Folder {
     /// The path of a hook, if the folder has it.
     pub(crate) fn hook(&self, name: &str) -> Option<PathBuf> {
         Some(self.path.join("hooks").join(name)).filter(|path| path.is_file())
+    }
+
+    /// Whether it has anything that is executed as it is.
+    pub(crate) fn has_programs(&self) -> bool {
+        self.tests.values().flatten().any(|test| !test.pytest) || HOOKS.iter().any(|hook| self.hook(hook).is_some())
     }
 
     /// Whether any test needs pytest.

@@ -17,6 +17,7 @@ use ccci_core::process::tree;
 use jiff::Timestamp;
 
 use crate::cli::{EngineChoice, Guard, Holding, Run};
+use crate::exit::Usage;
 use crate::history::Expected;
 use crate::outcome::Tier;
 use crate::plan::{EngineName, GuardJob, Job, Plan, RecipeJob};
@@ -184,7 +185,9 @@ fn is_remote(src: &str) -> bool {
 /// # Errors
 /// When it is gone.
 pub(crate) fn caller_dir() -> anyhow::Result<PathBuf> {
-    std::env::current_dir().context("the current directory is gone")
+    std::env::current_dir()
+        .context("the directory that this was started in is gone or closed to this user: start it in one that is there")
+        .context(Usage)
 }
 
 /// What the CI runner leaves of its step's time, once the teardown's share is put aside. `None` when

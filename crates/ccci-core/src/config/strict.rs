@@ -76,6 +76,15 @@ fn explain(message: &str, line: &str) -> String {
     }
 }
 
+/// The one of `candidates` that `word` is a slip of the fingers away from.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let distance = |candidate: &&str| strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+    let near = |candidate: &&str| distance(candidate) <= (candidate.len() / 3).min(2);
+    candidates.filter(near).min_by_key(distance)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,9 @@ use serde_json::Value;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, LazyBuffers, NextTimeout, Transport,
+};
 use ureq::{Agent, Body, Error};
 
 use super::{DockerError, Endpoint};
@@ -50,7 +52,7 @@ pub(super) fn agent(endpoint: &Endpoint) -> Agent {
         .build();
     match endpoint {
         Endpoint::Unix(path) => Agent::with_parts(config, SocketConnector { path: path.clone() }, NoResolver),
-        Endpoint::Tcp(_) => config.into(),
+        Endpoint::Tcp(_) => Agent::with_parts(config, DefaultConnector::default(), crate::resolve::Addresses),
     }
 }
 

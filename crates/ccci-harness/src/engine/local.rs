@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use ccci_core::config::Places;
 use ccci_core::lock::AppLock;
-use ccci_core::process::{Job, acts_on_programs, collect, find_program, is_the_steps_own, procfs, wait_ready};
+use ccci_core::process::{
+    Job, acts_on_programs, collect, find_program, is_exhausted, is_the_steps_own, procfs, wait_ready,
+};
 use ccci_core::rundir::write_atomic;
 use ccci_core::substrate::local::{AppPaths, Local, SERVICE_VAR};
 use ccci_core::substrate::{Kind, Object, Substrate as _, env_file};
@@ -153,6 +155,29 @@ pub(crate) fn expect_to_be_asked(toml: &RecipeToml) -> Result<(), String> {
     ))
 }
 
+/// Before anything of the app runs, an address of its own that is in use is somebody else's doing.
+fn expect_free(app: &App<'_>, services: &BTreeMap<String, LocalService>) -> Result<(), EngineError> {
+    for (name, service) in services {
+        let Some(port) = service.port else { continue };
+        let address = SocketAddr::new(app.domain.loopback().into(), port);
+        match std::net::TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                return Err(EngineError::Host(format!(
+                    "{address}, where service {name} is to listen, is in use by somebody else: `ss -ltnp` says by whom"
+                )));
+            }
+            // What else is wrong with it is the service's to say.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn volume_failed(doing: &str, volume: &str, error: &std::io::Error) -> EngineError {
+    let why = format!("cannot {doing} volume {volume}: {error}");
+    if is_exhausted(error) { EngineError::Host(why) } else { EngineError::Recipe(why) }
+}
+
 impl Engine for LocalEngine {
     fn create(
         &self,
@@ -173,6 +198,7 @@ impl Engine for LocalEngine {
             objects.extend(service.volumes.iter().map(|volume| planned(Kind::Volume, volume)));
             objects.extend(service.secrets.iter().map(|secret| planned(Kind::Secret, secret)));
         }
+        expect_free(app, services)?;
         app.plan(&objects)?;
         lock.verify()?;
         super::private_file(&paths.env, &shape::env_text(&shape::sample(app)?, app)?)?;
@@ -303,7 +329,7 @@ impl Engine for LocalEngine {
         for volume in saved.flat_map(|service| &service.volumes) {
             let path = dir.join(format!("{volume}.tar"));
             let archived = tarball::pack(&paths.volumes.join(volume), &path);
-            archived.map_err(|error| EngineError::Recipe(format!("cannot save volume {volume}: {error}")))?;
+            archived.map_err(|error| volume_failed("save", volume, &error))?;
             files.insert(volume.clone(), path);
         }
         Ok(Archive::Files(files))
@@ -317,7 +343,7 @@ impl Engine for LocalEngine {
         for (volume, file) in files {
             lock.verify()?;
             let restored = tarball::unpack(file, &paths.volumes.join(volume));
-            restored.map_err(|error| EngineError::Recipe(format!("cannot restore volume {volume}: {error}")))?;
+            restored.map_err(|error| volume_failed("restore", volume, &error))?;
         }
         self.start_all(lock, app, &env)
     }

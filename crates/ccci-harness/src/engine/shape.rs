@@ -7,6 +7,7 @@ use ccci_core::policy::Tree;
 use ccci_core::substrate::env_file::{self, EnvError, Vars};
 
 use super::{App, EngineError};
+use crate::recipe::placeholder;
 
 /// The compose file of a recipe whose env file names none.
 pub(super) const COMPOSE: &str = "compose.yml";
@@ -110,29 +111,27 @@ pub(super) fn with_overlay(text: &[u8], overlay: &str, wanted: bool) -> Result<V
 /// The values with `{domain}`, `{stack}` and `{dependency.<recipe>}` filled in.
 ///
 /// # Errors
-/// Names a dependency that the recipe does not have, and a variable whose value is no single line.
+/// Names a placeholder that stands for nothing, and a variable whose value is no single line.
 pub(crate) fn fill(
     values: &BTreeMap<String, String>,
     domain: &str,
     dependencies: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, String> {
-    const OPEN: &str = "{dependency.";
     let stack = domain.replace('.', "_");
-    let fill = |value: &String| {
-        let mut value = value.replace("{domain}", domain).replace("{stack}", &stack);
-        for (recipe, domain) in dependencies {
-            value = value.replace(&format!("{OPEN}{recipe}}}"), domain);
-        }
-        match value.find(OPEN) {
-            Some(at) => Err(format!("`{}` names no dependency of the recipe", &value[at..])),
-            None => Ok(value),
-        }
+    let names = placeholder::names(dependencies.keys().map(String::as_str));
+    let known = |name: &str| match name {
+        "domain" => Some(domain.to_owned()),
+        "stack" => Some(stack.clone()),
+        other => placeholder::dependency(other).and_then(|recipe| dependencies.get(recipe).cloned()),
+    };
+    let fill = |key: &str, value: &str| {
+        placeholder::fill(value, &names, known).map_err(|why| format!("the value of {key}: {why}"))
     };
     values
         .iter()
         .map(|(key, value)| match value.contains(['\n', '\r']) {
             true => Err(format!("the value of {key} has several lines, and a line is all that an env file can hold")),
-            false => Ok((key.clone(), fill(value)?)),
+            false => Ok((key.clone(), fill(key, value)?)),
         })
         .collect()
 }

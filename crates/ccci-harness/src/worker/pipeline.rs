@@ -17,6 +17,7 @@ use super::{kept, leaks, lint, screenshot};
 use crate::console::Console;
 use crate::engine::{self, App, EngineError, shape};
 use crate::event::{Event, WorkerEnd, report};
+use crate::exit::Failure;
 use crate::outcome::{Outcome, Rung, Tier};
 use crate::plan::{EngineName, Plan, RecipeJob};
 use crate::recipe::Folder;
@@ -163,7 +164,10 @@ fn test_folder(
     source: &Source,
     console: &mut Console,
 ) -> Result<Folder, Stop> {
-    let usage = |error: anyhow::Error| Stop::Usage(format!("{error:#}"));
+    let usage = |error: anyhow::Error| match Failure::of(&error) {
+        Failure::Host => Stop::Host(format!("{error:#}")),
+        _ => Stop::Usage(format!("{error:#}")),
+    };
     let mut folder = Folder::snapshot(&job.tests, &dir.join("tests")).map_err(usage)?;
     for declined in folder.admit(source.tree(), &plan.settings.approved_tests).map_err(usage)? {
         console.say(&format!("== not run: {declined} =="));
@@ -179,6 +183,7 @@ fn test_folder(
         engine::local::expect_to_be_asked(&folder.toml).map_err(Stop::Usage)?;
     }
     preflight(&folder)?;
+    expect_to_execute(dir, job, &folder)?;
     Ok(folder)
 }
 
@@ -244,6 +249,21 @@ fn preflight(folder: &Folder) -> Result<(), Stop> {
         .run_ok(&mut |_| {})
         .map(drop)
         .map_err(|error| Stop::Host(format!("the test folder has pytest tests, and pytest is not to be had: {error}")))
+}
+
+/// Tests, hooks and what the local engine runs are copied into the run's directory and executed there.
+fn expect_to_execute(dir: &RunDir, job: &RecipeJob, folder: &Folder) -> Result<(), Stop> {
+    let programs = job.engine == EngineName::Local || folder.has_programs();
+    let mounted = rustix::fs::statvfs(dir.path())
+        .map_err(|error| Stop::Host(format!("cannot look at {}: {error}", dir.path().display())))?;
+    if programs && mounted.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Err(Stop::Host(format!(
+            "{} is mounted noexec, and tests and hooks are executed there: mount it without, or set runs_dir \
+             (CCCI_RUNS_DIR) to a place where programs may run",
+            dir.path().display()
+        )));
+    }
+    Ok(())
 }
 
 /// The release to upgrade from, or why there is no upgrade.

@@ -257,7 +257,8 @@ impl<'run> Stages<'run> {
         if generic.is_empty() && own.is_empty() {
             return Outcome::skip(format!("the test folder has no {tier} tests"));
         }
-        if let Some(hollow) = own.iter().find(|test| matches!(test.outcome, Outcome::Skip { .. }))
+        if let Some(hollow) =
+            own.iter().find(|test| matches!(test.outcome, Outcome::Skip { .. } | Outcome::Unverified { .. }))
             && weaken::on(Protection::SkippedIsNotPass)
         {
             return Outcome::unverified(format!("{}: {}", hollow.name, hollow.outcome.reason()));

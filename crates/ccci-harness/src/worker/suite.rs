@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
+use std::path::Path;
 
 use ccci_core::process::{Ended, Job as Process, ProcessError, programs};
 use quick_junit::{Report, TestCaseStatus};
@@ -50,13 +52,22 @@ pub(super) fn run(
         .dir(&folder.path)
         .timeout(folder.toml.timeouts.test);
     let outcome = match job.run(&mut |line| to_log(line, &mut log, console)) {
-        Ok(finished) if test.pytest => judge_pytest(finished.ended, std::fs::read_to_string(&junit).ok().as_deref()),
+        Ok(finished) if test.pytest => judge_pytest(finished.ended, report(&junit)),
         Ok(finished) => judge_executable(finished.ended, &finished.tail),
-        // A missing interpreter is the test's fault, not the host's.
-        Err(error @ ProcessError::Start { .. }) => Outcome::fail(error.to_string()),
+        // A missing interpreter is the test's fault, and a host without room for a process is not.
+        Err(error) if !error.is_the_hosts() => Outcome::fail(error.to_string()),
         Err(error) => return Err(error),
     };
     Ok(TestResult { name: test.name.clone(), outcome, milliseconds: millis(begun.elapsed()) })
+}
+
+/// The report that pytest wrote; nothing if it wrote none.
+fn report(junit: &Path) -> Result<Option<String>, io::Error> {
+    match std::fs::read_to_string(junit) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn judge_executable(ended: Ended, tail: &str) -> Outcome {
@@ -69,8 +80,12 @@ fn judge_executable(ended: Ended, tail: &str) -> Outcome {
 }
 
 /// pytest's exit code says little: it is 0 also when every test was skipped (incident `[20]`).
-fn judge_pytest(ended: Ended, junit: Option<&str>) -> Outcome {
-    let report = match junit.map(Report::deserialize_from_str) {
+fn judge_pytest(ended: Ended, junit: io::Result<Option<String>>) -> Outcome {
+    let junit = match junit {
+        Ok(junit) => junit,
+        Err(error) => return Outcome::unverified(format!("{ended}, and its JUnit report cannot be read: {error}")),
+    };
+    let report = match junit.as_deref().map(Report::deserialize_from_str) {
         Some(Ok(report)) => report,
         Some(Err(error)) => return Outcome::fail(format!("{ended}, and its JUnit report cannot be read: {error}")),
         None => return Outcome::fail(format!("{ended}, and there is no JUnit report")),
@@ -112,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_file_whose_every_test_was_skipped_is_not_a_pass() {
-        let judged = |cases: &str, code| judge_pytest(Ended::Exited(code), Some(&junit(cases))).word();
+        let judged = |cases: &str, code| judge_pytest(Ended::Exited(code), Ok(Some(junit(cases)))).word();
         assert_eq!(judged(PASS, 0), "pass");
         assert_eq!(judged(&format!("{PASS}{SKIP}"), 0), "pass");
         assert_eq!(judged(SKIP, 0), "skip");
@@ -120,7 +135,7 @@ mod tests {
         assert_eq!(judged(&format!("{PASS}{FAIL}"), 1), "fail");
         assert_eq!(judged(FAIL, 0), "fail", "the report outweighs the exit code");
         assert_eq!(judged(PASS, 3), "fail");
-        assert_eq!(judge_pytest(Ended::Killed(9), None).word(), "fail");
+        assert_eq!(judge_pytest(Ended::Killed(9), Ok(None)).word(), "fail");
     }
 
     #[test]

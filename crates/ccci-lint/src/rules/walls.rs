@@ -5,12 +5,13 @@ use xshell::Shell;
 
 /// The modules of core from the bottom up: each may name those before it. `name` names nothing but the switch
 /// of a test build.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "weaken",
     "name",
     "reason",
     "redact",
     "visible",
+    "resolve",
     "config",
     "policy",
     "lifetime",
@@ -72,11 +73,7 @@ const WALLS: [Wall; 6] = [
     Wall {
         words: &["thread::spawn", "thread::Builder", "thread::scope"],
         // A name that is looked up, and the bridge's loop: they start no process either.
-        home: &[
-            "crates/ccci-core/src/lock.rs",
-            "crates/ccci-forge/src/remote/resolve.rs",
-            "crates/ccci-bridge/src/service.rs",
-        ],
+        home: &["crates/ccci-core/src/lock.rs", "crates/ccci-core/src/resolve.rs", "crates/ccci-bridge/src/service.rs"],
         tests: false,
         why: "a child dies with the thread that started it: threads are where the lock is waited for",
     },

@@ -12,6 +12,7 @@ use ccci_core::docker::answers::{STACK_LABEL, Service, Volume};
 use ccci_core::docker::change::Mark;
 use ccci_core::docker::events::Event;
 use ccci_core::lifetime::clock::Deadline;
+use ccci_core::process::is_exhausted;
 use jiff::Timestamp;
 
 use super::stack::Volume as Wanted;
@@ -168,6 +169,7 @@ fn failed(doing: &str, volume: &Volume, error: &io::Error) -> EngineError {
             "cannot {doing} volume {} at {}: {error}; without abra this needs a daemon on this host, and root",
             volume.name, volume.mountpoint
         )),
+        _ if is_exhausted(error) => EngineError::Host(format!("cannot {doing} volume {}: {error}", volume.name)),
         _ => EngineError::Recipe(format!("cannot {doing} volume {}: {error}", volume.name)),
     }
 }

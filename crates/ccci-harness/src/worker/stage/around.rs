@@ -30,7 +30,10 @@ impl Stages<'_> {
         let hook = without_the_steps_secrets(Process::new(path), &self.app.folder.toml.tests.environment);
         let hook = hook.env(self.env()?).dir(&self.app.folder.path).timeout(self.app.folder.toml.timeouts.test);
         let done = logged(&hook, log, self.console);
-        done.map(drop).map_err(|error| EngineError::Recipe(format!("hook {name}: {error}")))
+        done.map(drop).map_err(|error| match error.is_the_hosts() {
+            true => EngineError::Host(format!("hook {name}: {error}")),
+            false => EngineError::Recipe(format!("hook {name}: {error}")),
+        })
     }
 
     /// A fresh log file for a test or hook.
@@ -78,7 +81,16 @@ impl Stages<'_> {
 
     /// DG4.1: as many real deploys as were meant: the app's own, and one of each dependency.
     pub(in crate::worker) fn count_deploys(&mut self, dependencies: usize) {
-        let text = std::fs::read_to_string(state_file(self.app, "deploys")).unwrap_or_default();
+        let path = state_file(self.app, "deploys");
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            // Unreported, it is missing from the result, which is then incomplete.
+            Err(error) => {
+                self.console.say(&format!("!! deploys cannot be counted: {}: {error}", path.display()));
+                return;
+            }
+        };
         let (counted, expected) = (text.lines().count(), 1 + dependencies);
         self.console.say(&format!("deploy-count = {counted} (expect {expected})"));
         report(self.app.dir, Event::Deploys { counted, expected });

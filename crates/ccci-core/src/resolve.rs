@@ -1,4 +1,4 @@
-//! A service's addresses by its name, in bounded time.
+//! A host's addresses by its name, in bounded time.
 //!
 //! The resolver of the C library cannot be given a limit, so it is asked in a thread, which may outlive the
 //! question. ureq's own does the same and panics where the host has no thread left: a run that was green ended
@@ -19,7 +19,7 @@ const MOST: usize = 16;
 
 /// The resolver.
 #[derive(Debug, Default)]
-pub(super) struct Addresses;
+pub struct Addresses;
 
 impl Resolver for Addresses {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
