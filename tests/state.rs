@@ -366,6 +366,37 @@ fn a_cancel_on_a_full_disk_still_tears_down() {
 }
 
 #[test]
+fn a_place_where_nothing_may_be_executed_is_the_hosts_fault_and_said_before_a_deploy() {
+    let host = Host::new();
+    let runs = host.path("runs");
+    fs::create_dir_all(&runs).unwrap();
+    let script = format!("mount -t tmpfs -o noexec none '{}'\n@@", runs.display());
+    let user = ["unshare", "--mount", "--map-root-user"];
+    let under = if nix::unistd::geteuid().is_root() { &user[..2] } else { &user };
+    let run = host.run().under(under).script(&script).end().expect(69);
+    assert!(run.out().contains("is mounted noexec"), "{}\n{}", run.out(), run.err());
+    assert!(!run.out().contains("deploying"), "{}", run.out());
+    host.assert_clean();
+}
+
+#[test]
+fn a_test_that_nobody_would_run_and_a_misspelt_placeholder_are_named_by_run_and_check() {
+    let host = Host::new();
+    let check = |said: &str| {
+        let path = host.path("tests/hello").display().to_string();
+        let checked = host.command(&["cc-ci-run", "config", "check", &path]).end().expect(2);
+        assert!(checked.err().contains(said), "{}", checked.err());
+        let run = host.run().end().expect_clean(2);
+        assert!(run.log().contains(said) && !run.log().contains("deploying"), "{}", run.log());
+        fs::remove_dir_all(path).unwrap();
+    };
+    let _folder = host.folder("hello").script("test_instal.sh", "exit 1");
+    check("did you mean `test_install.sh`?");
+    let _folder = host.folder("hello").also("[env]\nURL = \"{domian}\"\n");
+    check("did you mean `{domain}`?");
+}
+
+#[test]
 fn what_will_be_created_is_written_down_before_it_is() {
     // [48]: the step after a creation raised before the list in memory knew of it.
     let host = Host::new();
