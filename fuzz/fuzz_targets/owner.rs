@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Some(owner) = ccci_core::lock::owner::parse(bytes) {
+    if let Ok(Some(owner)) = ccci_core::lock::owner::parse(bytes) {
         let _line = owner.describe();
     }
 });

@@ -23,7 +23,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::name::LockName;
 use crate::weaken::{self, Protection};
-pub use owner::Owner;
+pub use owner::{Owner, Unreadable};
 
 /// Why a lock could not be taken, kept or released.
 #[derive(Debug, thiserror::Error)]
@@ -236,6 +236,12 @@ impl LockPath {
     }
 }
 
+/// Opens what is at a lock file's path, to read: never followed, never blocked on.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
 fn describe(kind: std::fs::FileType) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     if kind.is_symlink() {
@@ -360,9 +366,24 @@ impl AppLock {
     }
 
     /// The record that the file holds: that of a dead run until [`AppLock::write_owner`].
-    #[must_use]
-    pub fn read_owner(&self) -> Option<Owner> {
+    ///
+    /// # Errors
+    /// [`Unreadable`] when there is one that cannot be understood: somebody held the lock and died.
+    pub fn read_owner(&self) -> Result<Option<Owner>, Unreadable> {
         owner::read(&self.file)
+    }
+
+    /// Changes what the record says of the phase.
+    ///
+    /// # Errors
+    /// What cannot be read or written; the record is then out of date.
+    pub fn write_phase(&self, phase: &str) -> Result<(), LockError> {
+        let read =
+            self.read_owner().map_err(|error| self.at.os("read the owner record of", io::Error::other(error)))?;
+        match read {
+            Some(owner) => self.write_owner(&Owner { phase: phase.to_owned(), ..owner }),
+            None => Ok(()),
+        }
     }
 
     /// Removes the file if it is still the path's, and gives the lock up.

@@ -5,6 +5,7 @@
 mod history;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::Domain;
 use crate::process::read_limited;
 use crate::rundir::write_atomic;
+use crate::weaken::{self, Protection};
 
 /// So many failed reaps in a row, and an app is quarantined.
 const PATIENCE: u32 = 3;
@@ -54,29 +56,59 @@ impl Memory {
         state_dir.join("janitor.json")
     }
 
-    /// Reads it; one that is missing or broken is empty.
-    #[must_use]
-    pub fn load(state_dir: &Path) -> Self {
-        read_limited(&Self::file(state_dir), LONGEST_FILE)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+    /// Reads it; one that is missing is empty.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read or understood.
+    pub fn load(state_dir: &Path) -> std::io::Result<Self> {
+        match read_limited(&Self::file(state_dir), LONGEST_FILE) {
+            Ok(text) => serde_json::from_slice(&text).map_err(std::io::Error::other),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Changes it in place, and in the file if that makes a difference. Read again first: another
+    /// Puts one that cannot be understood aside, so that the next sweep begins a new one. Where it is then.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn put_aside(state_dir: &Path) -> std::io::Result<PathBuf> {
+        let _alone = Self::alone(state_dir)?;
+        let aside = state_dir.join("janitor.json.broken");
+        std::fs::rename(Self::file(state_dir), &aside)?;
+        Ok(aside)
+    }
+
+    /// Excludes other janitors until it is dropped: they have a lock on the directory itself.
+    fn alone(state_dir: &Path) -> std::io::Result<File> {
+        std::fs::create_dir_all(state_dir)?;
+        let dir = File::open(state_dir)?;
+        if weaken::on(Protection::MemoryLock) {
+            fs2::FileExt::lock_exclusive(&dir)?;
+        }
+        Ok(dir)
+    }
+
+    /// Changes it in place, and in the file if that makes a difference. Read again first, under a lock: another
     /// janitor may have written since.
     ///
     /// # Errors
     /// What the kernel says; the change is made here all the same.
     pub fn change(&mut self, state_dir: &Path, change: impl Fn(&mut Self)) -> std::io::Result<()> {
-        let before = Self::load(state_dir);
+        let read = Self::alone(state_dir).and_then(|alone| Ok((alone, Self::load(state_dir)?)));
+        let (_alone, before) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                change(self);
+                return Err(error);
+            }
+        };
         let mut after = before.clone();
         change(&mut after);
         *self = after;
         if *self == before {
             return Ok(());
         }
-        std::fs::create_dir_all(state_dir)?;
         write_atomic(&Self::file(state_dir), &serde_json::to_vec_pretty(self)?)
     }
 
@@ -170,23 +202,36 @@ mod tests {
             domain()
         );
         std::fs::write(Memory::file(state.path()), text).unwrap();
-        let mut memory = Memory::load(state.path());
+        let mut memory = Memory::load(state.path()).unwrap();
         assert_eq!(memory.failures(&domain()), u32::MAX);
         assert_eq!(memory.quarantined(&domain(), SystemTime::now()), None);
         memory.note(&domain(), false, SystemTime::now());
         memory.note(&domain(), true, SystemTime::now());
         std::fs::write(Memory::file(state.path()), "{").unwrap();
-        assert_eq!(Memory::load(state.path()), Memory::default());
+        assert!(Memory::load(state.path()).is_err(), "unreadable is not empty");
+        Memory::put_aside(state.path()).unwrap();
+        assert_eq!(Memory::load(state.path()).unwrap(), Memory::default());
     }
 
     #[test]
     fn two_janitors_add_up_and_nothing_new_writes_nothing() {
         let state = tempfile::tempdir().unwrap();
-        let (mut one, mut two) = (Memory::load(state.path()), Memory::load(state.path()));
+        let (mut one, mut two) = (Memory::load(state.path()).unwrap(), Memory::load(state.path()).unwrap());
         one.change(state.path(), |_| {}).unwrap();
         assert!(!Memory::file(state.path()).exists());
         one.change(state.path(), |memory| memory.note(&domain(), true, SystemTime::now())).unwrap();
         two.change(state.path(), |memory| memory.note(&domain(), true, SystemTime::now())).unwrap();
-        assert_eq!(Memory::load(state.path()).reaped, 2);
+        assert_eq!(Memory::load(state.path()).unwrap().reaped, 2);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut own = Memory::default();
+                    for _ in 0..25 {
+                        own.change(state.path(), |memory| memory.note(&domain(), true, SystemTime::now())).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(Memory::load(state.path()).unwrap().reaped, 102, "at the same moment too");
     }
 }

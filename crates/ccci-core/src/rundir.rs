@@ -6,9 +6,12 @@
 
 pub mod claim;
 pub mod lines;
+pub mod open;
+pub mod unfinished;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::name::RunId;
 use crate::substrate::Object;
+use crate::weaken::{self, Protection};
 pub use lines::{Lines, Torn};
 
 /// Why a run directory cannot be used.
@@ -63,6 +67,8 @@ pub mod file {
     pub const ARCHIVES: &str = "backup";
     /// The app, as a browser saw it.
     pub const SCREENSHOT: &str = "screenshot.png";
+    /// Who has asked this run to make room for it.
+    pub const SUPERSEDED: &str = "superseded.json";
     /// Where the run was reported to have ended: teardown is complete and nothing needs reaping.
     pub const CLEAN: &str = "clean";
 }
@@ -71,8 +77,8 @@ pub mod file {
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
-    /// An exclusive lock on the directory itself while its keeper lives: who trims old run
-    /// directories asks the kernel too.
+    /// An exclusive lock on the directory itself, which all parts of the run share: whoever finishes dead runs, or
+    /// trims old directories, asks the kernel too.
     claim: Option<Arc<File>>,
 }
 
@@ -115,13 +121,25 @@ impl RunDir {
         Self { path, claim: None }
     }
 
-    /// Gives up the claim, before the lock: who has the lock and still meets the claim of a run that had
+    /// A run's directory with the share of its claim that was handed down as `fd`.
+    #[must_use]
+    pub fn adopt(path: PathBuf, fd: OwnedFd) -> Self {
+        Self { path, claim: Some(Arc::new(File::from(fd))) }
+    }
+
+    /// The claim's fd, for a part of the run that shares it.
+    #[must_use]
+    pub fn claim_fd(&self) -> Option<RawFd> {
+        self.claim.as_ref().filter(|_| weaken::on(Protection::SharedClaim)).map(|claim| claim.as_raw_fd())
+    }
+
+    /// Gives up the claim for all parts, before the lock: who has the lock and still meets the claim of a run that had
     /// it knows that the run was robbed of it.
     pub fn unclaim(&self) {
         if let Some(claim) = &self.claim
             && let Err(error) = fs2::FileExt::unlock(claim.as_ref())
         {
-            tracing::debug!(%error, "the claim lasts as long as this process");
+            tracing::debug!(%error, "the claim lasts as long as the run's parts");
         }
     }
 
@@ -186,6 +204,23 @@ impl RunDir {
     /// [`RunDirError`].
     pub fn put_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirError> {
         self.put(name, &self.readable(name, value)?)
+    }
+
+    /// Removes what a process left that was killed while it replaced a file. Under the claim.
+    ///
+    /// # Errors
+    /// [`RunDirError`].
+    pub fn clear_temporary(&self) -> Result<(), RunDirError> {
+        let clear = || {
+            for entry in std::fs::read_dir(&self.path)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && entry.file_type()?.is_file() {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        clear().map_err(|source| self.failed("clear", "", source))
     }
 
     /// Makes an empty file, which says something by being there. A power cut may take it back.
@@ -264,6 +299,9 @@ impl RunDir {
     }
 }
 
+/// What a file is called that is still being written.
+pub const TEMPORARY: &str = ".new-";
+
 /// Replaces a file: written beside it, synced, renamed. The rename is not synced: after a power cut the old
 /// file may be there, which is whole too.
 ///
@@ -275,7 +313,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace(path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    let mut temp = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(dir)?;
     temp.write_all(bytes)?;
     if durably {
         temp.as_file().sync_all()?;

@@ -43,8 +43,18 @@ protections! {
     WorkerDeathSignal,
     /// The worker's last act, and its answer to SIGTERM, is to become the reaper.
     BecomeReaper,
-    /// The claim on a run's directory is its keeper's alone.
-    OwnClaim,
+    /// The claim on a run's directory is shared by all its parts.
+    SharedClaim,
+    /// A run that is not concluded is found by its directory, whatever became of its lock file.
+    OpenIndex,
+    /// A run that died without a result is concluded by whoever comes next.
+    ConcludeDead,
+    /// Of several runs that supersede, only the newest goes on.
+    SupersedeAll,
+    /// Two janitors change what they remember one after the other.
+    MemoryLock,
+    /// A newcomer takes no lock that others wait for.
+    NoOvertaking,
     /// A part of a run does not carry the tag of a run in which it was started.
     ForeignTag,
     /// Processes that carry the run's tag are killed, also those that left every group.

@@ -129,9 +129,14 @@ pub(crate) enum Command {
         /// Milliseconds.
         #[arg(long)]
         within: Option<u64>,
-        #[arg(long, num_args = 0..=1)]
-        preclean: Option<Option<PathBuf>>,
+        #[arg(long)]
+        claim: Option<i32>,
+        #[arg(long)]
+        preclean: bool,
     },
+    /// Write the result of a run that died without one; started by the janitor
+    #[command(hide = true)]
+    Conclude { dir: PathBuf },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

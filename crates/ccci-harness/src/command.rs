@@ -1,6 +1,7 @@
 //! The commands, from arguments to exit code.
 
 pub(crate) mod bridge;
+pub(crate) mod conclude;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod reap;
@@ -22,6 +23,7 @@ use ccci_core::visible;
 use ccci_core::weaken::{self, Protection};
 
 use crate::cli::{Guard, Run};
+use crate::command::conclude::discard;
 use crate::console::Console;
 use crate::console::outlet::Outlet;
 use crate::exit::{Failure, verdict_of};
@@ -61,6 +63,9 @@ pub(crate) fn run(run: Run, config: Option<&Path>) -> anyhow::Result<ExitCode> {
             {
                 forge::conclude(announcement.take(), &plan, results, &mut kept.console);
             }
+            if concluded.is_ok() {
+                leave_index(&dir);
+            }
             // Also when the report cannot be written.
             let console = give_up(kept, &dir);
             (concluded?, console)
@@ -99,8 +104,8 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
                 if let Err(error) = result.write(&dir) {
                     kept.console.say(&format!("!! {error}"));
                 }
-                // The record in the lock's file leads the next guard to what this one left.
-                dir.unclaim();
+                // Its directory leads the next guard to what this one left.
+                give_up(kept, &dir);
                 return Ok(ExitCode::from(result.exit_code));
             }
             discard(&dir);
@@ -117,10 +122,11 @@ pub(crate) fn guard(guard: Guard, config: Option<&Path>) -> anyhow::Result<ExitC
 /// The lock goes last: who gets it next finds a clean app and a finished report. Where a part of the
 /// run may still be at work it is not given up here: it lasts until that part is gone too.
 fn give_up(kept: Kept, dir: &RunDir) -> Console {
+    if kept.facts.no_reaper {
+        return kept.console;
+    }
     dir.unclaim();
-    if !kept.facts.no_reaper
-        && let Err(error) = kept.lock.release()
-    {
+    if let Err(error) = kept.lock.release() {
         tracing::error!(%error, "the lock's file stays; the kernel frees the lock with this process");
     }
     kept.console
@@ -150,14 +156,20 @@ fn open(mut request: Request) -> anyhow::Result<(RunDir, Request, Console)> {
     let (dir, id) = RunDir::create(&request.plan.places.runs_dir, &request.id)?;
     request.plan.run_id = id.to_string();
     // What the run leaves is found by this, also after a power cut.
-    let written = if request.plan.outlasts_the_host() {
-        dir.write_json(file::RUN, &request.plan).and_then(|()| dir.sync())
-    } else {
-        dir.put_json(file::RUN, &request.plan)
+    let write = || -> anyhow::Result<()> {
+        dir.enter(&request.plan.lock)?;
+        if request.plan.outlasts_the_host() {
+            dir.write_json(file::RUN, &request.plan)?;
+            dir.sync()?;
+            dir.sync_entry()?;
+        } else {
+            dir.put_json(file::RUN, &request.plan)?;
+        }
+        Ok(())
     };
-    if let Err(error) = written {
+    if let Err(error) = write() {
         discard(&dir);
-        return Err(error.into());
+        return Err(error);
     }
     let console = Console::of(&request.plan, &dir);
     Ok((dir, request, console))
@@ -172,6 +184,7 @@ fn not_started(plan: &crate::plan::Plan, dir: &RunDir, why: &NotTaken) -> anyhow
         _ => None,
     };
     let results = results::without_lock(plan, dir, verdict, cause, &why.to_string(), &mut console)?;
+    leave_index(dir);
     Ok((results, console))
 }
 
@@ -233,9 +246,10 @@ pub(crate) fn words(error: &anyhow::Error) -> String {
     }
 }
 
-fn discard(dir: &RunDir) {
-    if let Err(error) = std::fs::remove_dir_all(dir.path()) {
-        tracing::debug!(%error, "the run directory stays");
+/// The run is concluded. An entry that stays costs the janitor a look.
+fn leave_index(dir: &RunDir) {
+    if let Err(error) = dir.leave_index() {
+        tracing::warn!(%error, "the run stays in the index of unfinished runs");
     }
 }
 

@@ -49,6 +49,11 @@ pub(crate) struct Console {
 }
 
 impl Console {
+    /// A console that speaks into the run's log alone: of a run whose caller is gone.
+    pub(crate) fn in_log(plan: &Plan, dir: &RunDir) -> Self {
+        Self { outlet: Outlet::nowhere(), live: false, ..Self::of(plan, dir) }
+    }
+
     /// The console of a run.
     pub(crate) fn of(plan: &Plan, dir: &RunDir) -> Self {
         let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(file::LOG));

@@ -15,7 +15,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::policy::Violation;
 use ccci_core::process::wait_ready;
 use ccci_core::redact;
-use ccci_core::rundir::{RunDir, file};
+use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::snapshot::Origin;
 use ccci_core::visible;
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ pub(crate) enum Event {
         /// How long the run waited.
         waited_ms: u64,
     },
+    /// The work begins: from here on a guard's teardown is owed. On the disk before anything is started.
+    Begun,
     /// What is tested was found out.
     Version { version: String, commit: String, base: Option<String> },
     /// What a quick run begins with: kept data, or why none.
@@ -97,6 +99,7 @@ impl Event {
             | Self::Step { .. }
             | Self::Waiting { .. }
             | Self::Locked { .. }
+            | Self::Begun
             | Self::Cancelled { .. }
             | Self::Note { .. } => false,
             Self::Version { .. }
@@ -181,6 +184,15 @@ fn log() -> std::sync::MutexGuard<'static, Log> {
 /// yet is the keeper's to say.
 pub(crate) fn begin_numbers() {
     *log() = Log { number: Some(0), unsaid: VecDeque::new() };
+}
+
+/// Reports that the work begins, durably where something outlasts the host.
+///
+/// # Errors
+/// When that cannot be written down: nothing may be begun then, as nobody would know that it has to be cleaned up.
+pub(crate) fn begin(dir: &RunDir, durably: bool) -> Result<(), RunDirError> {
+    let begun = Stamped { at: Timestamp::now(), n: None, event: Event::Begun };
+    if durably { dir.record(file::EVENTS, &[begun]) } else { dir.append(file::EVENTS, &begun) }
 }
 
 /// Reports an event. One that cannot be written must not end the run: it is written before the next one.

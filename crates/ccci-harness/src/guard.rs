@@ -13,12 +13,14 @@ use ccci_core::lifetime::signals::parent_gone;
 use ccci_core::process::foreground::has_terminal;
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::process::{Ended, Job as Process, ProcessError};
+use ccci_core::rundir::unfinished::{DeadRun, Owed, dead_runs};
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::{Receipt, Residue};
 use ccci_core::weaken::{self, Protection};
 
 use nix::unistd::Pid;
 
+use crate::command::conclude::discard;
 use crate::console::Console;
 use crate::event::{Event, Stamped, WorkerEnd, report};
 use crate::plan::{GuardJob, Plan};
@@ -137,7 +139,7 @@ pub(crate) fn tear_down(
     plan: &Plan,
     job: &GuardJob,
     dir: &RunDir,
-    mode: &Mode,
+    mode: Mode,
     tag: &Tag,
     (grace, until): (Duration, Deadline),
     console: &mut Console,
@@ -148,38 +150,61 @@ pub(crate) fn tear_down(
         Ok(ended) => receipt.processes = ended,
         Err(error) => left("processes of the guard", error.to_string()),
     }
-    // An earlier guard that died is cleaned up by its own teardown, not by this run's.
-    let (job, saved_in) = match mode {
-        Mode::Teardown => (job.clone(), dir.path().to_owned()),
-        Mode::Preclean { earlier } => match earlier.as_deref().and_then(unfinished) {
-            Some(found) => found,
-            None => return receipt,
-        },
-    };
-    if let Some(command) = &job.teardown
-        && let Err(error) = run_teardown(plan, &job, command, &saved_in, until, console)
-    {
-        left("what the teardown was to remove", error);
-    }
-    if receipt.residue.is_empty()
-        && let Mode::Preclean { .. } = mode
-        && let Err(error) = std::fs::remove_dir_all(&saved_in)
-    {
-        tracing::debug!(%error, "the earlier guard's directory stays");
+    match mode {
+        Mode::Teardown => {
+            if let Some(command) = &job.teardown
+                && let Err(error) = run_teardown(plan, job, command, dir.path(), until, console)
+            {
+                left("what the teardown was to remove", error);
+            }
+        }
+        // A process that would not die still uses what the teardown removes.
+        Mode::Preclean if receipt.residue.is_empty() => finish_dead(plan, dir, until, console, &mut receipt),
+        Mode::Preclean => {}
     }
     receipt
 }
 
-/// The job of an earlier guard whose teardown was not reported done.
-fn unfinished(path: &Path) -> Option<(GuardJob, PathBuf)> {
-    let dir = RunDir::open(path.to_owned());
-    if dir.join(file::CLEAN).exists() {
-        return None;
+/// Runs the teardowns of the earlier guards of this name that died before theirs, the oldest first, each with what it
+/// had saved, not with this one's.
+fn finish_dead(plan: &Plan, dir: &RunDir, until: Deadline, console: &mut Console, receipt: &mut Receipt) {
+    let mut left = |what: String, why: String| receipt.residue.push(Residue { what, why });
+    let dead = plan.lock_path().map_err(anyhow::Error::new).and_then(|at| {
+        dead_runs(&plan.places.runs_dir, at.name(), Some(dir.path())).context("cannot tell which guards died")
+    });
+    let dead = match dead {
+        Ok(dead) => dead,
+        Err(error) => return left("earlier guards".to_owned(), format!("{error:#}")),
+    };
+    for run in dead {
+        let what = format!("what the teardown of {} was to remove ({})", run.run_id(), run.dir().path().display());
+        let finished = match run.claim() {
+            // Somebody else has just finished it.
+            Ok(None) => continue,
+            Ok(Some(run)) => finish(plan, &run, until, console),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = finished {
+            left(what, why);
+        }
     }
-    match Plan::read(&dir).ok()?.job {
-        crate::plan::Job::Guard(job) => Some((job, path.to_owned())),
-        crate::plan::Job::Recipe(_) => None,
+}
+
+fn finish(plan: &Plan, run: &DeadRun, until: Deadline, console: &mut Console) -> Result<(), String> {
+    if run.owed() == Owed::Teardown {
+        let earlier = Plan::read(run.dir()).map_err(|error| format!("{error:#}"))?;
+        if let crate::plan::Job::Guard(job) = &earlier.job
+            && let Some(command) = &job.teardown
+        {
+            console.say(&format!("== {} died before its teardown: running it ==", run.run_id()));
+            run_teardown(plan, job, command, run.dir().path(), until, console)?;
+            // Whatever happens next, it is not run again.
+            let done = Receipt { verified: true, ..Receipt::default() };
+            run.dir().write_json(file::RECEIPT, &done).map_err(|error| error.to_string())?;
+        }
     }
+    discard(run.dir());
+    Ok(())
 }
 
 fn run_teardown(

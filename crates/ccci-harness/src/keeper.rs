@@ -30,6 +30,7 @@ use ccci_core::lock::{AppLock, Owner};
 use ccci_core::process::foreground::Foreground;
 use ccci_core::process::procfs::{Process, boot_id};
 use ccci_core::process::{Change, Child, fork_part, tagged};
+use ccci_core::rundir::unfinished::dead_runs;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::teardown::Receipt;
 use ccci_core::weaken::{self, Protection};
@@ -38,7 +39,7 @@ use nix::sys::signal::Signal;
 
 use crate::command;
 use crate::console::{Console, count};
-use crate::event::{Event, report};
+use crate::event::{Event, begin, report};
 use crate::guard;
 use crate::plan::{Job, Plan};
 use crate::progress::Progress;
@@ -111,22 +112,23 @@ impl Keeper {
         self.outlast_the_robbed(lock)?;
         self.fit_into_step()?;
         // The slot first: a prune that waits for nobody's share to end need not wait for a queue.
-        Ok((self.take_slot()?, self.share_host()?))
+        let turns = (self.take_slot()?, self.share_host()?);
+        self.unless_superseded(lock.at())?;
+        Ok(turns)
     }
 
     fn under_the_lock(&mut self, lock: &AppLock) -> anyhow::Result<()> {
-        let dirty = lock.read_owner();
         let owner = self.owner();
-        if self.needs_preclean(dirty.as_ref()) {
-            // Until the earlier run's leftovers are gone the record leads to its directory: whoever comes
-            // next, should this preclean fail, must still find what to clean.
-            let run_dir = dirty.as_ref().map_or_else(|| owner.run_dir.clone(), |before| before.run_dir.clone());
-            lock.write_owner(&Owner { run_dir, ..owner.clone() })?;
-            if !self.preclean(lock, dirty)? {
+        if self.needs_preclean(lock)? {
+            lock.write_owner(&owner)?;
+            if !self.preclean(lock)? {
                 return Ok(());
             }
         }
         lock.write_owner(&Owner { phase: "starting".to_owned(), ..owner })?;
+        if let Job::Guard(_) = self.plan.job {
+            begin(&self.dir, self.plan.outlasts_the_host()).context("so nothing was begun")?;
+        }
         self.work(lock)
     }
 
@@ -153,18 +155,28 @@ impl Keeper {
         }
     }
 
-    /// A guard has something to clean only if its last holder did not get to it.
-    fn needs_preclean(&self, before: Option<&Owner>) -> bool {
-        let needed = matches!(self.plan.job, Job::Recipe(_)) || before.is_some();
-        needed && weaken::on(Protection::DirtyOnAcquire)
+    /// A guard has something to clean only if an earlier one did not get to it: it left its record in the lock's file,
+    /// be it one that cannot be read, or a directory that is not finished.
+    fn needs_preclean(&self, lock: &AppLock) -> anyhow::Result<bool> {
+        if !weaken::on(Protection::DirtyOnAcquire) {
+            return Ok(false);
+        }
+        if matches!(self.plan.job, Job::Recipe(_)) || !matches!(lock.read_owner(), Ok(None)) {
+            return Ok(true);
+        }
+        let dead = dead_runs(&self.plan.places.runs_dir, lock.at().name(), Some(self.dir.path()));
+        let dead = dead.context("cannot tell what earlier guards of this name left; look at it by hand")?;
+        Ok(!dead.is_empty())
     }
 
     /// Dirty on acquire: ends what a dead run of this domain left running and reaps what it left
     /// behind. False when the run must not start.
-    fn preclean(&mut self, lock: &AppLock, before: Option<Owner>) -> anyhow::Result<bool> {
-        let earlier = before.map(|owner| owner.run_dir);
-        let clean = self.reap(lock, Mode::Preclean { earlier }, self.teardown_end())?;
-        if let Some(receipt) = self.dir.read_json::<Receipt>(file::PRECLEAN)?.filter(|receipt| !receipt.is_empty()) {
+    fn preclean(&mut self, lock: &AppLock) -> anyhow::Result<bool> {
+        let clean = self.reap(lock, Mode::Preclean, self.teardown_end())?;
+        let receipt = self.dir.read_json::<Receipt>(file::PRECLEAN)?.filter(|receipt| !receipt.is_empty());
+        let left = receipt.as_ref().and_then(|receipt| receipt.residue.first());
+        let left = left.map_or_else(|| "see preclean.json".to_owned(), |left| format!("{}: {}", left.what, left.why));
+        if let Some(receipt) = receipt {
             self.console.say(&format!(
                 "== preclean: an earlier run left {} behind; removed {} and ended {} ==",
                 count(receipt.removed.len() + receipt.residue.len(), "object"),
@@ -173,8 +185,7 @@ impl Keeper {
             ));
         }
         if !clean {
-            self.facts.host =
-                Some("what an earlier run left behind could not be removed; see preclean.json".to_owned());
+            self.facts.host = Some(format!("what an earlier run left behind could not be removed; {left}"));
         }
         Ok(clean && self.facts.cause.is_none())
     }
@@ -275,15 +286,17 @@ impl Keeper {
             keep_fd: Some(lock),
             keep_fd_too: Some(alive),
             keep_stdin: matches!(&self.plan.job, Job::Guard(job) if job.stdin),
+            keep_claim: self.dir.claim_fd(),
             ..Birth::default()
         };
         let docker = self.plan.docker_host.clone().map(|host| ("DOCKER_HOST", Some(host)));
         let tags = self.plan.tag_vars().map(|(key, value)| (key, Some(value)));
         let changes = std::iter::once((PARENT_PID_VAR, None)).chain(docker).chain(tags);
         let env: Vec<Change> = changes.map(|(key, value)| (key.into(), value.map(OsString::from))).collect();
+        let claim = self.dir.claim_fd();
         // A copy: the thread that waited for the lock has ended, so that nothing is lost with an exec but time.
         let dir = RunDir::open(self.dir.path().to_owned());
-        Ok(fork_part("worker", &env, birth, || command::code(worker::main(&self.plan, &dir, lock, alive)))?)
+        Ok(fork_part("worker", &env, birth, || command::code(worker::main(&self.plan, &dir, lock, alive, claim)))?)
     }
 
     /// What a signal means now: a cause to end the run for, or nothing.
@@ -295,7 +308,7 @@ impl Keeper {
         }
         match self.ear.judge(received, self.phase) {
             Response::Cancel(cause) if self.facts.cause.is_none() || !weaken::on(Protection::SecondSignal) => {
-                Some(cause)
+                Some(self.told(cause))
             }
             Response::Cancel(_) | Response::Note => {
                 if CANCEL.contains(&received.signal) {
@@ -339,7 +352,7 @@ pub(crate) struct Kept {
 /// Gives up the lock of a run that never began. The record of a dead run stays: it tells the next
 /// holder what there is to clean.
 fn give_back(lock: AppLock) {
-    if lock.read_owner().is_none()
+    if matches!(lock.read_owner(), Ok(None))
         && let Err(error) = lock.release()
     {
         tracing::warn!(%error, "the lock's file stays; the kernel frees the lock");

@@ -70,10 +70,12 @@ fn main() -> ExitCode {
         Command::Config(cli::Config::Check { file }) => command::config_check(&file),
         Command::Generate(what) => command::generate(&what),
         Command::Announce { dir } => forge::announcing(&RunDir::open(dir)),
-        Command::Reaper { dir, lock, within, preclean } => {
-            let mode = preclean.map_or(reaper::Mode::Teardown, |earlier| reaper::Mode::Preclean { earlier });
+        Command::Conclude { dir } => command::conclude::main(&RunDir::open(dir)),
+        Command::Reaper { dir, lock, within, claim, preclean } => {
+            let mode = if preclean { reaper::Mode::Preclean } else { reaper::Mode::Teardown };
             let within = within.map(Duration::from_millis);
-            reaper::main(&RunDir::open(dir), lock, &mode, within).map(ExitCode::from)
+            let dir = reaper::shared_dir(dir, claim);
+            dir.and_then(|dir| reaper::main(&dir, lock, mode, within)).map(ExitCode::from)
         }
     };
     done.unwrap_or_else(|error| ExitCode::from(command::code(Err(error))))

@@ -124,6 +124,12 @@ pub(crate) struct Plan {
     pub(crate) lock: String,
     /// The keeper.
     pub(crate) keeper: i32,
+    /// When its process began, in clock ticks since boot: with the pid it names one process for ever.
+    #[serde(default)]
+    pub(crate) keeper_ticks: Option<u64>,
+    /// When the run was asked for, in nanoseconds of the clock since boot: the order in which runs supersede.
+    #[serde(default)]
+    pub(crate) arrived: u64,
     /// The children that the caller had, where a shell became the keeper by an exec: none of the run's.
     #[serde(default)]
     pub(crate) before: Vec<Process>,

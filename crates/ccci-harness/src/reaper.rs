@@ -17,11 +17,13 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::adopt_fd;
 use ccci_core::lifetime::shield;
 use ccci_core::lifetime::signals::parent_gone;
-use ccci_core::lock::{AppLock, LockError, Owner};
+use ccci_core::lock::{AppLock, LockError};
 use ccci_core::process::orphans;
 use ccci_core::process::tagged::{self, Tag};
+use ccci_core::rundir::unfinished::dead_runs;
 use ccci_core::rundir::{RunDir, RunDirError, file};
 use ccci_core::teardown::{Receipt, Removed, Residue, Teardown, take_down};
+use ccci_core::weaken::{self, Protection};
 use nix::unistd::Pid;
 
 use crate::console::Console;
@@ -55,36 +57,45 @@ pub(crate) fn pause(until: Deadline) {
 }
 
 /// What a reaper is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The end of this run.
     Teardown,
-    /// What an earlier run of the same name left, before this run begins.
-    Preclean {
-        /// The earlier run's directory, as the lock's record has it.
-        earlier: Option<PathBuf>,
-    },
+    /// What earlier runs of the same name left, before this run begins.
+    Preclean,
 }
 
 /// The arguments that make this program a reaper: one that has to be done `within` what others left of the
 /// teardown's budget, or has all of it.
-pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Duration>) -> Vec<String> {
+pub(crate) fn args(dir: &RunDir, lock: RawFd, mode: Mode, within: Option<Duration>) -> Vec<String> {
     let mut args = vec!["reaper".to_owned(), dir.path().display().to_string(), lock.to_string()];
+    if let Some(claim) = dir.claim_fd() {
+        args.extend(["--claim".to_owned(), claim.to_string()]);
+    }
     if let Some(within) = within {
         args.extend(["--within".to_owned(), within.as_millis().to_string()]);
     }
-    if let Mode::Preclean { earlier } = mode {
+    if mode == Mode::Preclean {
         args.push("--preclean".to_owned());
-        args.extend(earlier.as_ref().map(|dir| dir.display().to_string()));
     }
     args
+}
+
+/// The run's directory for a part of the run, with the share of its claim that was handed down as `claim`.
+///
+/// # Errors
+/// When that is no fd of this process.
+pub(crate) fn shared_dir(path: PathBuf, claim: Option<RawFd>) -> anyhow::Result<RunDir> {
+    let Some(claim) = claim else { return Ok(RunDir::open(path)) };
+    let fd = adopt_fd(claim).with_context(|| format!("fd {claim} is not the claim on the run's directory"))?;
+    Ok(RunDir::adopt(path, fd))
 }
 
 /// Runs as the reaper.
 ///
 /// # Errors
 /// Before the teardown could begin; the keeper then starts another.
-pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Duration>) -> anyhow::Result<u8> {
+pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: Mode, within: Option<Duration>) -> anyhow::Result<u8> {
     shield::raise().context("cannot ignore signals")?;
     orphans::adopt().context("cannot adopt orphans")?;
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
@@ -100,15 +111,15 @@ pub(crate) fn main(dir: &RunDir, lock: RawFd, mode: &Mode, within: Option<Durati
 ///
 /// # Errors
 /// As [`main`].
-pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode, until: Deadline) -> anyhow::Result<u8> {
+pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: Mode, until: Deadline) -> anyhow::Result<u8> {
     name_process("ccci-reaper");
     let mut console = Console::of(plan, dir);
     let handed_down = lock.raw_fd();
     let receipt_file = match mode {
         Mode::Teardown => file::RECEIPT,
-        Mode::Preclean { .. } => file::PRECLEAN,
+        Mode::Preclean => file::PRECLEAN,
     };
-    if *mode == Mode::Teardown {
+    if mode == Mode::Teardown {
         report(dir, Event::Phase { name: "teardown".to_owned() });
         console.say("== teardown ==");
     }
@@ -121,10 +132,12 @@ pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: &Mode, until:
         console.say(&format!("!! left over: {}: {}", residue.what, residue.why));
     }
     // Another reaper could not write it either; how this one ended says whether anything is left.
-    let written = match &plan.job {
-        Job::Recipe(_) => dir.write_json(receipt_file, &receipt),
-        // For its keeper alone: a clean guard's directory goes with it.
-        Job::Guard(_) => dir.put_json(receipt_file, &receipt),
+    let written = if plan.outlasts_the_host() {
+        // Whoever finds the directory knows by it whether a teardown is still to come.
+        dir.write_json(receipt_file, &receipt)
+    } else {
+        // For its supervisor alone: a clean guard's directory goes with it.
+        dir.put_json(receipt_file, &receipt)
     };
     if let Err(error) = written {
         console.say(&format!("!! there is no receipt: {error}"));
@@ -144,24 +157,23 @@ fn under_the_lock(
     plan: &Plan,
     dir: &RunDir,
     lock: &AppLock,
-    mode: &Mode,
+    mode: Mode,
     until: Deadline,
     console: &mut Console,
 ) -> Receipt {
-    if *mode == Mode::Teardown
-        && let Some(owner) = lock.read_owner()
-        && let Err(error) = lock.write_owner(&Owner { phase: "teardown".to_owned(), ..owner })
+    if mode == Mode::Teardown
+        && let Err(error) = lock.write_phase("teardown")
     {
         tracing::warn!(%error, "the owner record is out of date");
     }
     let (tag, grace) = match mode {
         Mode::Teardown => (plan.tag(), plan.settings.grace),
         // Nobody owns them any more: no grace.
-        Mode::Preclean { .. } => (Tag::Lock(plan.lock_mark()), Duration::ZERO),
+        Mode::Preclean => (Tag::Lock(plan.lock_mark()), Duration::ZERO),
     };
     match (&plan.job, plan.domain()) {
         (Job::Recipe(job), Some(domain)) => {
-            let teardown = *mode == Mode::Teardown;
+            let teardown = mode == Mode::Teardown;
             let mut journal = |removed: &Removed| {
                 if teardown && let Err(error) = dir.append(file::REMOVED, removed) {
                     tracing::warn!(%error, "a removal is missing from the journal");
@@ -204,10 +216,33 @@ fn under_the_lock(
                 let before = removed.len().saturating_sub(receipt.removed.len());
                 receipt.removed.splice(..0, removed.into_iter().take(before));
             }
+            if !teardown {
+                conclude_dead(plan, dir, lock, &receipt);
+            }
             receipt
         }
         (Job::Guard(job), _) => guard::tear_down(plan, job, dir, mode, &tag, (grace, until), console),
         (Job::Recipe(job), None) => residue(&job.domain, "is not a domain of this host"),
+    }
+}
+
+/// Concludes the earlier runs of this name that died without a result. The forge hears of this run instead of them.
+/// What cannot be concluded now is the janitor's.
+fn conclude_dead(plan: &Plan, dir: &RunDir, lock: &AppLock, reaped: &Receipt) {
+    if !weaken::on(Protection::ConcludeDead) {
+        return;
+    }
+    let conclude = || -> anyhow::Result<()> {
+        for dead in dead_runs(&plan.places.runs_dir, lock.at().name(), Some(dir.path()))? {
+            if let Some(dead) = dead.claim()? {
+                let earlier = Plan::read(dead.dir())?;
+                results::of_dead(&earlier, dead.dir(), Some(reaped), &mut Console::in_log(&earlier, dead.dir()))?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = conclude() {
+        tracing::warn!(error = format!("{error:#}"), "an earlier run is not concluded yet");
     }
 }
 
@@ -244,17 +279,22 @@ fn orphaned(
             .map(|()| None),
     };
     let marked = if clean { dir.mark(file::CLEAN) } else { Ok(()) };
-    // What a guard left is found by the record in its lock's file; what a run left, by its name.
-    if let Some(lock) = lock
+    // A guard that left something stays in the index: the next one of the name runs its teardown.
+    if concluded.is_ok()
+        && marked.is_ok()
         && (clean || matches!(plan.job, Job::Recipe(_)))
+        && let Err(error) = dir.leave_index()
     {
-        lock.release()?;
+        tracing::warn!(%error, "the janitor concludes the run once more");
     }
+    dir.unclaim();
+    let released = lock.map_or(Ok(()), AppLock::release);
     if let Ok(Some(results)) = &concluded {
         // What the keeper had begun to tell ended with it.
         forge::conclude(None, plan, results, console);
     }
     // A report that cannot be written (full disk) is no reason to keep the lock.
+    released?;
     marked?;
     concluded.map(drop)
 }

@@ -10,7 +10,9 @@ use anyhow::{Context, ensure};
 use ccci_core::abra::Abra;
 use ccci_core::config::{Places, Settings};
 use ccci_core::docker::{Docker, Endpoint};
+use ccci_core::lifetime::clock::since_boot;
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RecipeName, RunId};
+use ccci_core::process::procfs::Process;
 use ccci_core::process::programs;
 use ccci_core::process::tagged::RUN_ID_VAR;
 use ccci_core::process::tree;
@@ -115,6 +117,8 @@ fn plan(settings: Settings, lock: &LockName, job: Job, stdout_is_data: bool) -> 
         run_id: String::new(),
         lock: lock.file_name(),
         keeper: nix::unistd::getpid().as_raw(),
+        keeper_ticks: Some(Process::own().start_ticks),
+        arrived: u64::try_from(since_boot().as_nanos()).unwrap_or(u64::MAX),
         before: tree::own_children(),
         started: Timestamp::now(),
         deadline: settings.deadline,

@@ -16,6 +16,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use ccci_core::lifetime::Cause;
 use ccci_core::policy::Violation;
 use ccci_core::rundir::{RunDir, file};
@@ -25,7 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::console::Console;
-use crate::event;
+use crate::event::{self, Event};
 use crate::history::Past;
 use crate::keeper::Facts;
 use crate::outcome::{Outcome, Rung, Tier, Verdict, level, rungs};
@@ -205,6 +206,41 @@ pub(crate) fn conclude(plan: &Plan, dir: &RunDir, facts: &Facts, console: &mut C
     results.previous = Past::before(&results, &plan.places.runs_dir);
     let results = event::only_text(&results)?;
     write(dir, &results, console)?;
+    Ok(results)
+}
+
+/// Concludes a run that died without a result, in its place: under the claim on its directory. `reaped` is what was
+/// removed of it since. What it ended with, in words.
+///
+/// # Errors
+/// As [`conclude`].
+pub(crate) fn of_dead(
+    plan: &Plan,
+    dir: &RunDir,
+    reaped: Option<&Receipt>,
+    console: &mut Console,
+) -> anyhow::Result<Option<Results>> {
+    if let Some(reaped) = reaped
+        && !dir.join(file::RECEIPT).try_exists()?
+    {
+        dir.write_json(file::RECEIPT, reaped)?;
+    }
+    // The first cause is the one that it ended for; without one it was killed with all its parts.
+    let cause = Evidence::read(dir).events.into_iter().find_map(|stamped| match stamped.event {
+        Event::Cancelled { cause } => Some(cause),
+        _ => None,
+    });
+    let facts = Facts { cause: Some(cause.unwrap_or(Cause::KeeperDied)), ..Facts::default() };
+    let results = match &plan.job {
+        Job::Recipe(_) => Some(conclude(plan, dir, &facts, console)?),
+        Job::Guard(job) => {
+            guard::assemble(plan, job, &facts, &Evidence::read(dir), Timestamp::now()).write(dir)?;
+            dir.mark(file::CLEAN)?;
+            None
+        }
+    };
+    dir.clear_temporary()?;
+    dir.leave_index().context("cannot remove the run from the index of unfinished runs")?;
     Ok(results)
 }
 

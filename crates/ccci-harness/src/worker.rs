@@ -42,7 +42,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Before the work could begin, or the teardown.
-pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd) -> anyhow::Result<u8> {
+pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd, claim: Option<RawFd>) -> anyhow::Result<u8> {
     reaper::name_process("ccci-worker");
     // What loses its parent stays below the part that started it.
     orphans::adopt().context("cannot adopt orphans")?;
@@ -50,14 +50,15 @@ pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd) -> anyh
     let fd = adopt_fd(lock).with_context(|| format!("fd {lock} is not the lock's"))?;
     // Closed where this becomes the reaper, and by the exec that makes it one: that is how the keeper knows.
     let alive = adopt_fd(alive).with_context(|| format!("fd {alive} is not the keeper's pipe"))?;
+    let dir = &reaper::shared_dir(dir.path().to_owned(), claim)?;
     let args = std::iter::once("cc-ci-run".to_owned())
-        .chain(reaper::args(dir, lock, &Mode::Teardown, None))
+        .chain(reaper::args(dir, lock, Mode::Teardown, None))
         .collect::<Vec<_>>();
     // The reaper does not carry the run's tag: it would end itself.
     let ours = [tagged::RUN_ID_VAR, tagged::DOMAIN_VAR, tagged::LOCK_VAR];
     let env = std::env::vars_os().filter(|(key, _)| !ours.iter().any(|own| key == own));
     if weaken::on(Protection::BecomeReaper) {
-        succeed_on_signal(args.iter().map(String::as_str), env, lock)?;
+        succeed_on_signal(args.iter().map(String::as_str), env, [Some(lock), dir.claim_fd()])?;
     } else {
         nix::sys::signal::SigSet::empty().thread_set_mask()?;
     }
@@ -74,7 +75,7 @@ pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd) -> anyh
         Job::Guard(_) => {
             signals::cancel_set().thread_block()?;
             drop(alive);
-            reaper::reap(plan, dir, lock, &Mode::Teardown, Deadline::after(plan.settings.teardown_budget))
+            reaper::reap(plan, dir, lock, Mode::Teardown, Deadline::after(plan.settings.teardown_budget))
         }
     }
 }

@@ -2,12 +2,13 @@
 //! here; the lock is asked when the action is carried out.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ccci_core::config::Retention;
 use ccci_core::memory::Memory;
-use ccci_core::name::{Domain, LockName};
+use ccci_core::name::{BaseDomain, Domain, LockName};
+use ccci_core::rundir::unfinished::DeadRun;
 use ccci_core::weaken::{self, Protection};
 
 use crate::survey::Survey;
@@ -33,6 +34,12 @@ pub(crate) enum Action {
         /// How often reaping failed.
         failures: u32,
     },
+    /// Write the results of the runs of this name that died without one.
+    Conclude(LockName),
+    /// Enter a dead run in the index of unfinished runs, which lacks it.
+    Enter(DeadRun),
+    /// Put right a directory that the index names and of which nothing is owed.
+    Tidy(PathBuf),
     /// Remove a dead run's directory.
     RemoveRun(PathBuf),
     /// Remove the directory of a run that was killed before it could say what it was, if it is empty.
@@ -40,7 +47,13 @@ pub(crate) enum Action {
 }
 
 /// Decides.
-pub(crate) fn plan(survey: &Survey, memory: &Memory, retention: &Retention, now: SystemTime) -> Vec<Action> {
+pub(crate) fn plan(
+    survey: &Survey,
+    memory: &Memory,
+    base: &BaseDomain,
+    retention: &Retention,
+    now: SystemTime,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     let odd: BTreeSet<&LockName> =
         survey.locks.iter().filter(|lock| lock.oddity.is_some()).map(|lock| &lock.name).collect();
@@ -81,7 +94,21 @@ pub(crate) fn plan(survey: &Survey, memory: &Memory, retention: &Retention, now:
         }
         let with_file: BTreeSet<&LockName> = survey.locks.iter().map(|lock| &lock.name).collect();
         let guards = survey.guards.iter().map(|guard| LockName::Guard(guard.clone()));
-        actions.extend(guards.filter(|guard| !with_file.contains(guard)).map(Action::Unlink));
+        let dead: BTreeSet<LockName> =
+            survey.dead.iter().filter_map(|run| LockName::parse(run.lock(), base)).chain(guards).collect();
+        let guards = dead.iter().filter(|name| matches!(name, LockName::Guard(_)) && !with_file.contains(name));
+        actions.extend(guards.cloned().map(Action::Unlink));
+        // Before anything is said of them: what is asked by name is asked of the index.
+        actions.splice(..0, survey.dead.iter().cloned().map(Action::Enter));
+        // After their apps are gone, so that the result can say so.
+        actions.extend(dead.into_iter().filter(|name| !odd.contains(name)).map(Action::Conclude));
+        actions.extend(survey.stale.iter().cloned().map(Action::Tidy));
+    }
+    for (path, why) in &survey.odd_runs {
+        actions.push(Action::Skip {
+            what: path.display().to_string(),
+            why: format!("cannot tell what this run left: {why}; look at it by hand, and remove it then"),
+        });
     }
     actions.extend(old_runs(survey, retention, now));
     actions
@@ -93,8 +120,12 @@ fn old_runs(survey: &Survey, retention: &Retention, now: SystemTime) -> impl Ite
     let old = |modified: SystemTime| now.duration_since(modified).unwrap_or(Duration::ZERO) > retention.age;
     let mut number = 0;
     let mut gone = Vec::new();
+    let needed: BTreeSet<&Path> = survey.dead.iter().map(|run| run.dir().path()).collect();
     for run in &survey.runs {
         number += usize::from(run.planned);
+        if needed.contains(run.path.as_path()) {
+            continue;
+        }
         if run.planned && (number <= surplus || old(run.modified)) {
             gone.push(Action::RemoveRun(run.path.clone()));
         } else if !run.planned && old(run.modified) {
@@ -107,8 +138,6 @@ fn old_runs(survey: &Survey, retention: &Retention, now: SystemTime) -> impl Ite
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-
-    use ccci_core::name::BaseDomain;
 
     use super::*;
     use crate::survey::{LockFile, RunDirectory};
@@ -134,8 +163,12 @@ mod tests {
         }
     }
 
+    fn base() -> BaseDomain {
+        BaseDomain::new("ci.example").unwrap()
+    }
+
     fn decide(survey: &Survey) -> Vec<Action> {
-        plan(survey, &Memory::default(), &Retention::default(), SystemTime::UNIX_EPOCH)
+        plan(survey, &Memory::default(), &base(), &Retention::default(), SystemTime::UNIX_EPOCH)
     }
 
     #[test]
@@ -152,7 +185,7 @@ mod tests {
     fn what_would_not_go_comes_last() {
         let mut memory = Memory::default();
         memory.note(&domain("000001"), false, SystemTime::UNIX_EPOCH);
-        let actions = plan(&survey(), &memory, &Retention::default(), SystemTime::UNIX_EPOCH);
+        let actions = plan(&survey(), &memory, &base(), &Retention::default(), SystemTime::UNIX_EPOCH);
         let reaps: Vec<_> = actions.iter().filter(|action| matches!(action, Action::Reap(_))).collect();
         assert_eq!(reaps, [&Action::Reap(domain("000002")), &Action::Reap(domain("000001"))]);
     }
@@ -177,12 +210,17 @@ mod tests {
     fn runs_beyond_age_or_count_go_oldest_first() {
         let hours = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 3600);
         let runs: Vec<_> = (0..5)
-            .map(|n| RunDirectory { path: format!("/r/{n}").into(), modified: hours(n), planned: true })
+            .map(|n| RunDirectory {
+                path: format!("/r/{n}").into(),
+                modified: hours(n),
+                planned: true,
+                concluded: true,
+            })
             .collect();
         let survey = Survey { runs, ..Survey::default() };
         let gone = |age: u64, count| {
             let retention = Retention { age: Duration::from_secs(age * 3600), count: NonZeroU32::new(count).unwrap() };
-            plan(&survey, &Memory::default(), &retention, hours(5)).len()
+            plan(&survey, &Memory::default(), &base(), &retention, hours(5)).len()
         };
         assert_eq!(gone(100, 3), 2);
         assert_eq!(gone(3, 100), 2);

@@ -7,6 +7,7 @@ use ccci_core::docker::host::Addresses;
 use ccci_core::lifetime::cause::exit;
 use ccci_core::memory::History;
 use ccci_core::teardown::Receipt;
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// What became of one thing.
@@ -28,7 +29,22 @@ pub(crate) enum Finding {
     /// Left alone.
     Skipped { what: String, why: String },
     /// A guard that died before its teardown, with the processes that it left.
-    DeadGuard { name: String, run_dir: String, processes: Vec<String> },
+    DeadGuard {
+        name: String,
+        run_id: String,
+        run_dir: String,
+        /// When it was last heard of.
+        left: Timestamp,
+        processes: Vec<String>,
+    },
+}
+
+/// A run that died without a result and has one now.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Concluded {
+    pub(crate) run_id: String,
+    pub(crate) run_dir: String,
+    pub(crate) verdict: String,
 }
 
 /// What an image prune did.
@@ -47,6 +63,8 @@ pub(crate) struct Report {
     pub(crate) unreadable: Vec<String>,
     pub(crate) lock_files_removed: usize,
     pub(crate) run_dirs_removed: usize,
+    /// Runs that had died without a result.
+    pub(crate) concluded: Vec<Concluded>,
     /// Snapshots in the making whose run is dead.
     pub(crate) candidates_removed: usize,
     /// What an image prune did, if one was due.
@@ -156,10 +174,10 @@ impl fmt::Display for Finding {
                 write!(f, "QUARANTINED  {domain}: reaping failed {failures} times; see `cc-ci-run reap {domain}`")
             }
             Self::Skipped { what, why } => write!(f, "skipped      {what}: {why}"),
-            Self::DeadGuard { name, run_dir, processes } => {
+            Self::DeadGuard { name, run_id, run_dir, left, processes } => {
                 write!(
                     f,
-                    "DEAD GUARD   {name}: {} processes of it; its teardown is still to come, with the next guard of this \
+                    "DEAD GUARD   {name}: run {run_id}, last heard of at {left:.0}; {} processes of it; its teardown is still to come, with the next guard of this \
                      name or by hand: cc-ci-run guard --name {name} -- true ({run_dir})",
                     processes.len()
                 )
@@ -185,6 +203,9 @@ impl fmt::Display for Report {
                 writeln!(f, "{finding}")?;
             }
         }
+        for Concluded { run_id, run_dir, verdict } in &self.concluded {
+            writeln!(f, "concluded    run {run_id}, which died without a result: {verdict} ({run_dir})")?;
+        }
         if let Some(pruned) = &self.pruned {
             writeln!(f, "pruned       {} images without a name, {} bytes", pruned.images, pruned.bytes)?;
         }
@@ -198,6 +219,9 @@ impl fmt::Display for Report {
             "sweep: {counted}; {} lock files and {} run directories {verb}; {} ms",
             self.lock_files_removed, self.run_dirs_removed, self.milliseconds
         )?;
+        if !self.concluded.is_empty() {
+            write!(f, "; {} dead runs concluded", self.concluded.len())?;
+        }
         if self.candidates_removed > 0 {
             write!(f, "; {} half-made snapshots of dead runs {verb}", self.candidates_removed)?;
         }

@@ -13,7 +13,8 @@ use ccci_core::config::Places;
 use ccci_core::memory::Memory;
 use ccci_core::name::{BaseDomain, Domain, GuardName, LockName, RunId};
 use ccci_core::process::tagged;
-use ccci_core::rundir::file;
+use ccci_core::rundir::unfinished::DeadRun;
+use ccci_core::rundir::{file, open};
 use ccci_core::substrate::Substrate;
 
 /// A lock file of ours, or something that has its name.
@@ -32,6 +33,8 @@ pub(crate) struct RunDirectory {
     pub(crate) modified: SystemTime,
     /// Whether it says what its run was. Only a run that was killed in its first moments does not.
     pub(crate) planned: bool,
+    /// Whether it has a result.
+    pub(crate) concluded: bool,
 }
 
 /// What is there.
@@ -43,6 +46,12 @@ pub(crate) struct Survey {
     /// Guards of which processes still run.
     pub(crate) guards: BTreeSet<GuardName>,
     pub(crate) runs: Vec<RunDirectory>,
+    /// Runs that died and are not concluded.
+    pub(crate) dead: Vec<DeadRun>,
+    /// Directories that the index of unfinished runs names, of which nothing is owed and nobody claims any.
+    pub(crate) stale: Vec<PathBuf>,
+    /// Run directories that cannot be read, with the reason.
+    pub(crate) odd_runs: Vec<(PathBuf, String)>,
     /// Substrates that answered.
     pub(crate) answered: BTreeSet<&'static str>,
     /// Sources of apps that could not be read, with the reason.
@@ -51,6 +60,14 @@ pub(crate) struct Survey {
     pub(crate) no_locks: Option<String>,
     /// Why the run directories could not be read.
     pub(crate) no_runs: Option<String>,
+}
+
+impl Survey {
+    /// Whether a run of this name died and is not concluded.
+    pub(crate) fn is_dead(&self, name: &LockName) -> bool {
+        let name = name.file_name();
+        self.dead.iter().any(|run| run.lock() == name)
+    }
 }
 
 /// Looks at everything once.
@@ -95,7 +112,12 @@ pub(crate) fn look(places: &Places, base: &BaseDomain, substrates: &[Box<dyn Sub
         Err(error) => survey.no_locks = Some(format!("lock directory {}: {error}", places.lock_dir.display())),
     }
     match run_directories(&places.runs_dir) {
-        Ok(runs) => survey.runs = runs,
+        Ok(runs) => {
+            survey.runs = runs;
+            if let Err(error) = unfinished(&places.runs_dir, &mut survey) {
+                survey.no_runs = Some(format!("index of unfinished runs in {}: {error}", places.runs_dir.display()));
+            }
+        }
         Err(error) => survey.no_runs = Some(format!("run directories {}: {error}", places.runs_dir.display())),
     }
     survey
@@ -134,19 +156,39 @@ fn run_directories(dir: &Path) -> io::Result<Vec<RunDirectory>> {
         let path = entry.path();
         let found = match fs::symlink_metadata(path.join(file::RUN)) {
             Ok(plan) => {
-                let results = fs::symlink_metadata(path.join(file::RESULTS)).unwrap_or(plan);
-                Some((results.modified()?, true))
+                let results = fs::symlink_metadata(path.join(file::RESULTS)).ok();
+                let concluded = results.is_some();
+                Some((results.unwrap_or(plan).modified()?, true, concluded))
             }
             // A directory without a plan in it is not ours to remove, unless it is an empty one.
             Err(_) if RunId::new(&entry.file_name().to_string_lossy()).is_ok() && is_empty(&path) => {
-                fs::symlink_metadata(&path)?.modified().ok().map(|modified| (modified, false))
+                fs::symlink_metadata(&path)?.modified().ok().map(|modified| (modified, false, false))
             }
             Err(_) => None,
         };
-        runs.extend(found.map(|(modified, planned)| RunDirectory { path, modified, planned }));
+        runs.extend(found.map(|(modified, planned, concluded)| RunDirectory { path, modified, planned, concluded }));
     }
     runs.sort_by_key(|run| run.modified);
     Ok(runs)
+}
+
+/// The runs that are not concluded: those in the index, and those without a result that are not in it. Of a guard that
+/// has a result its teardown may still be owed; the index has it then.
+fn unfinished(runs_dir: &Path, survey: &mut Survey) -> io::Result<()> {
+    let entries: BTreeSet<PathBuf> = open::entries(runs_dir)?.into_iter().map(|entry| entry.dir).collect();
+    let open = survey.runs.iter().filter(|run| run.planned && !run.concluded).map(|run| run.path.clone());
+    let all: BTreeSet<PathBuf> = entries.iter().cloned().chain(open).collect();
+    for path in all {
+        match DeadRun::of(&path) {
+            Ok(Some(dead)) => survey.dead.push(dead),
+            // Alive, concluded, or gone; whether an entry is stale is looked at again under the claim.
+            Ok(None) if entries.contains(&path) => survey.stale.push(path),
+            Ok(None) => {}
+            Err(error) => survey.odd_runs.push((path, error.to_string())),
+        }
+    }
+    survey.dead.sort_by_key(DeadRun::started);
+    Ok(())
 }
 
 fn is_empty(dir: &Path) -> bool {

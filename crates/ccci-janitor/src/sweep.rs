@@ -1,10 +1,11 @@
 //! One sweep: the lock decides about every candidate, and what is reaped is reaped under it.
 
+mod conclude;
 mod free;
 mod holder;
 mod images;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,10 +20,10 @@ use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::procfs::{Process, boot_id};
 use ccci_core::process::tagged::{self, Tag};
-use ccci_core::rundir::claim;
+use ccci_core::rundir::{RunDir, claim, unfinished};
 use ccci_core::snapshot::{Store, Stray};
 use ccci_core::substrate::{self, Substrate};
-use ccci_core::teardown::{Teardown, take_down};
+use ccci_core::teardown::{Receipt, Teardown, take_down};
 use ccci_core::weaken::{self, Protection};
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,6 +51,8 @@ struct Sweep<'host> {
     history: History,
     /// Run directories that a dead guard's teardown is still in.
     needed: BTreeSet<PathBuf>,
+    /// What was removed of the apps that this sweep reaped, by the name of their lock file.
+    receipts: BTreeMap<String, Receipt>,
     /// The host's locks as the kernel told of them last; nothing once time has passed over it.
     locks: Vec<Entry>,
 }
@@ -72,19 +75,23 @@ pub(crate) fn run(
         substrates: substrate::available(places),
         options,
         until: Deadline::after(options.budget),
-        memory: Memory::load(&places.state_dir),
+        memory: Memory::default(),
         report: Report { dry_run: options.dry_run, ..Report::default() },
         history: History::default(),
         needed: BTreeSet::new(),
+        receipts: BTreeMap::new(),
         locks: Vec::new(),
     };
     let looked = SystemTime::now();
-    let survey = survey::look(places, &base, &sweep.substrates, &sweep.memory);
+    let forgot = sweep.recall();
+    let mut survey = survey::look(places, &base, &sweep.substrates, &sweep.memory);
+    // Without its memory it cannot tell which substrates should be there.
+    survey.unreadable.extend(forgot);
     sweep.report.unreadable =
         survey.unreadable.iter().chain(&survey.no_locks).chain(&survey.no_runs).cloned().collect();
     let runs = survey.runs.iter().map(|run| (run.path.as_path(), run.modified));
     sweep.history = sweep.memory.history.clone().counting(runs, looked);
-    let actions = plan(&survey, &sweep.memory, &settings.retention, SystemTime::now());
+    let actions = plan(&survey, &sweep.memory, &base, &settings.retention, SystemTime::now());
     for (number, action) in actions.iter().enumerate() {
         if sweep.until.passed() || cancelled(signals) {
             sweep.report.not_reached = actions.len() - number;
@@ -97,6 +104,13 @@ pub(crate) fn run(
     sweep.remember(&survey);
     sweep.report.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(sweep.report)
+}
+
+/// Removes a run's directory. While that takes it is in the index, which leads the next sweep to what is left of it.
+fn remove_whole(path: &Path) -> io::Result<()> {
+    let dir = RunDir::open(path.to_owned());
+    dir.enter("removed").map_err(io::Error::other)?;
+    unfinished::remove(&dir)
 }
 
 /// A stop between two candidates is honoured; a reap that has begun is not interrupted.
@@ -113,9 +127,32 @@ impl Sweep<'_> {
             Action::Quarantined { domain, failures } => {
                 self.found(Finding::Quarantined { domain: domain.to_string(), failures: *failures });
             }
-            Action::RemoveRun(path) => self.remove_run(path, |path| fs::remove_dir_all(path)),
+            Action::Conclude(name) => self.conclude(name),
+            Action::Enter(run) => self.enter(run),
+            Action::Tidy(path) => self.tidy(path),
+            Action::RemoveRun(path) => self.remove_run(path, remove_whole),
             Action::RemoveEmpty(path) => self.remove_run(path, |path| fs::remove_dir(path)),
         }
+    }
+
+    /// Remembers. A memory that cannot be understood is put aside; nothing is reaped until the next sweep, which
+    /// begins a new one.
+    fn recall(&mut self) -> Option<String> {
+        let state_dir = &self.places.state_dir;
+        let why = match Memory::load(state_dir) {
+            Ok(memory) => {
+                self.memory = memory;
+                return None;
+            }
+            Err(error) => format!("{}: {error}", Memory::file(state_dir).display()),
+        };
+        if self.options.dry_run {
+            return Some(why);
+        }
+        Some(match Memory::put_aside(state_dir) {
+            Ok(aside) => format!("{why}; it is at {} now, and the next sweep begins a new one", aside.display()),
+            Err(error) => format!("{why}; and it cannot be put aside: {error}"),
+        })
     }
 
     fn found(&mut self, finding: Finding) {
@@ -169,7 +206,7 @@ impl Sweep<'_> {
     /// Lets go of a lock under which nothing was done.
     fn give_back(&mut self, lock: AppLock) {
         let at = lock.at().path().display().to_string();
-        if lock.read_owner().is_some() || self.options.dry_run {
+        if !matches!(lock.read_owner(), Ok(None)) || self.options.dry_run {
             // The record of a dead run stays; the kernel frees the lock.
             drop(lock);
         } else if let Err(error) = lock.release() {
@@ -191,7 +228,8 @@ impl Sweep<'_> {
         let Some(lock) = lock.filter(|_| !self.options.dry_run) else { return self.would_reap(&at, domain) };
         // At most half of what is left: one that will not go must not cost the others their turn.
         let budget = (self.until.left() / 2).min(self.settings.teardown_budget).max(Duration::from_secs(1));
-        let before = lock.read_owner();
+        // One that cannot be read tells nothing about whose it was.
+        let before = lock.read_owner().ok().flatten();
         if let Err(error) = lock.write_owner(&self.record(domain, before, budget)) {
             // On a full disk the reap is what makes room.
             self.skipped(at.path().display().to_string(), format!("the owner record is out of date: {error}"));
@@ -213,6 +251,7 @@ impl Sweep<'_> {
             // That is no app that would not go: who has the lock now reaps it, or the next sweep.
             return self.skipped(domain.to_string(), lost);
         }
+        self.receipts.insert(at.name().file_name(), receipt.clone());
         // A run that ended by itself since the survey left nothing to reap.
         if !receipt.is_empty() {
             self.note(domain, clean);
@@ -286,7 +325,7 @@ impl Sweep<'_> {
         self.skipped(file, format!("cannot remember: {error}"));
     }
 
-    /// A run's directory past its retention, if its keeper is dead: a living one holds a lock on it.
+    /// A run's directory past its retention, if no part of the run is alive: those hold a lock on it.
     fn remove_run(&mut self, path: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
         if self.needed.contains(path) {
             return;

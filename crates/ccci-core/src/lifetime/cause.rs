@@ -44,6 +44,13 @@ pub enum Cause {
         /// The sender's pid.
         pid: u32,
     },
+    /// A newer run of the same name was to replace this one.
+    Superseded {
+        /// The newer run.
+        by: String,
+        /// Its supervisor's pid.
+        pid: u32,
+    },
     /// The keeper was killed; what was left of the run finished the teardown.
     KeeperDied,
 }
@@ -54,7 +61,7 @@ impl Cause {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Deadline | Self::Alarm { .. } => exit::DEADLINE,
-            Self::Operator { .. } | Self::ParentDied | Self::KeeperDied => exit::CANCELLED,
+            Self::Operator { .. } | Self::ParentDied | Self::Superseded { .. } | Self::KeeperDied => exit::CANCELLED,
         }
     }
 }
@@ -72,6 +79,7 @@ impl fmt::Display for Cause {
             Self::ParentDied => f.write_str("the parent process died (CI step cancelled)"),
             Self::Deadline => f.write_str("the deadline passed"),
             Self::Alarm { pid } => write!(f, "SIGALRM from pid {pid}"),
+            Self::Superseded { by, .. } => write!(f, "superseded by run {by}"),
             Self::KeeperDied => f.write_str("the keeper was killed"),
         }
     }

@@ -42,6 +42,8 @@ pub struct Birth {
     pub keep_fd: Option<RawFd>,
     /// A second fd that it keeps, likewise.
     pub keep_fd_too: Option<RawFd>,
+    /// The claim on the run's directory, which a part of the run keeps likewise.
+    pub keep_claim: Option<RawFd>,
     /// Added willingness to be killed when memory runs out (0 to 1000).
     pub oom_score_adj: Option<i32>,
 }
@@ -68,7 +70,7 @@ pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) 
                 libc::_exit(143);
             }
         }
-        for fd in [birth.keep_fd, birth.keep_fd_too].into_iter().flatten() {
+        for fd in [birth.keep_fd, birth.keep_fd_too, birth.keep_claim].into_iter().flatten() {
             check(libc::fcntl(fd, libc::F_SETFD, 0))?;
         }
         if let Some(score) = score {
@@ -131,14 +133,15 @@ struct Successor {
     of: libc::pid_t,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
-    keep_fd: RawFd,
+    /// The lock's, and the claim's where there is one.
+    keep: [Option<RawFd>; 2],
     _owned: Vec<CString>,
 }
 
 static SUCCESSOR: AtomicPtr<Successor> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Arranges that this process, at any of [`signals::CANCEL`], and at [`succeed`], replaces
-/// itself by this same program called with `args` and `env`, keeping `keep_fd` (the lock's) open.
+/// itself by this same program called with `args` and `env`, keeping `keep` (the lock's fd, and the claim's) open.
 ///
 /// These signals stay blocked across the exec, so the successor is never killed by a second one.
 /// Children survive the exec; the successor begins by ending them. Call it once, before the first child.
@@ -148,7 +151,7 @@ static SUCCESSOR: AtomicPtr<Successor> = AtomicPtr::new(std::ptr::null_mut());
 pub fn succeed_on_signal<'a>(
     args: impl IntoIterator<Item = &'a str>,
     env: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-    keep_fd: RawFd,
+    keep: [Option<RawFd>; 2],
 ) -> io::Result<()> {
     let mut owned = Vec::new();
     for arg in args {
@@ -162,7 +165,7 @@ pub fn succeed_on_signal<'a>(
         of: nix::unistd::getpid().as_raw(),
         argv: pointers(&owned[..split]),
         envp: pointers(&owned[split..]),
-        keep_fd,
+        keep,
         _owned: owned,
     };
     // Leaked on purpose: a handler may read it until the very exec.
@@ -213,9 +216,13 @@ fn exec_successor() {
     }
     // SAFETY: a leaked Successor, whose pointers stay valid; fcntl and execve are async-signal-safe.
     unsafe {
-        // The lock's fd loses close-on-exec just for this exec.
-        libc::fcntl((*plan).keep_fd, libc::F_SETFD, 0);
+        // They lose close-on-exec just for this exec.
+        for fd in (*plan).keep.into_iter().flatten() {
+            libc::fcntl(fd, libc::F_SETFD, 0);
+        }
         libc::execve(c"/proc/self/exe".as_ptr(), (*plan).argv.as_ptr(), (*plan).envp.as_ptr());
-        libc::fcntl((*plan).keep_fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        for fd in (*plan).keep.into_iter().flatten() {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
     }
 }

@@ -55,10 +55,8 @@ pub fn fork(birth: Birth, env: &[Change], body: impl FnOnce() -> u8) -> io::Resu
 
 fn become_part(birth: Birth, parent: libc::pid_t, env: &[Change]) -> io::Result<()> {
     prepare(&birth, parent, None)?;
-    let kept = [birth.keep_fd, birth.keep_fd_too];
-    if weaken::on(Protection::OwnClaim) {
-        close_on_exec(&|fd| kept.contains(&Some(fd)))?;
-    }
+    let kept = [birth.keep_fd, birth.keep_fd_too, birth.keep_claim];
+    close_on_exec(&|fd| kept.contains(&Some(fd)))?;
     if !birth.keep_stdin {
         let null = File::open("/dev/null")?;
         // SAFETY: both are open fds, or stdin gets open by this.

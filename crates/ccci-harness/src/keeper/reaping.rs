@@ -67,8 +67,8 @@ impl Keeper {
     pub(super) fn reap(&mut self, lock: &AppLock, mode: Mode, until: Deadline) -> anyhow::Result<bool> {
         let tries = if weaken::on(Protection::ReaperRetry) { REAPER_TRIES } else { 1 };
         for _ in 0..tries {
-            let Some(part) = self.start_reaper(lock, &mode, until)? else {
-                return self.reap_ourselves(lock, &mode, until);
+            let Some(part) = self.start_reaper(lock, mode, until)? else {
+                return self.reap_ourselves(lock, mode, until);
             };
             match self.wait_for(part, until)? {
                 Some(Ended::Exited(reaper::CLEAN)) => return Ok(true),
@@ -86,7 +86,7 @@ impl Keeper {
 
     /// Starts a reaper; tried again while the host cannot start anything, the run's own processes ended, until half
     /// of the time is over. `None`: it is for this process to do the work.
-    fn start_reaper(&mut self, lock: &AppLock, mode: &Mode, until: Deadline) -> anyhow::Result<Option<Child>> {
+    fn start_reaper(&mut self, lock: &AppLock, mode: Mode, until: Deadline) -> anyhow::Result<Option<Child>> {
         let last_try = Deadline::after(until.left().saturating_sub(REAPER_SLACK) / 2);
         let mut said = false;
         loop {
@@ -94,7 +94,8 @@ impl Keeper {
             let args: Vec<OsString> =
                 reaper::args(&self.dir, lock.raw_fd(), mode, Some(within)).into_iter().map(OsString::from).collect();
             // No death signal: a reaper whose keeper is gone simply finishes.
-            let birth = Birth { block_cancel: true, keep_fd: Some(lock.raw_fd()), ..Birth::default() };
+            let (keep_fd, keep_claim) = (Some(lock.raw_fd()), self.dir.claim_fd());
+            let birth = Birth { block_cancel: true, keep_fd, keep_claim, ..Birth::default() };
             let error = match spawn_part(&args, self.part_env(), birth) {
                 Ok(part) => return Ok(Some(part)),
                 Err(error) if !weaken::on(Protection::ReaperStart) => return Err(error.into()),
@@ -115,10 +116,10 @@ impl Keeper {
     }
 
     /// Ends what still runs of this run, or of the one before it that is cleaned up.
-    fn end_processes(&mut self, mode: &Mode) {
+    fn end_processes(&mut self, mode: Mode) {
         let tag = match mode {
             Mode::Teardown => self.plan.tag(),
-            Mode::Preclean { .. } => Tag::Lock(self.plan.lock_mark()),
+            Mode::Preclean => Tag::Lock(self.plan.lock_mark()),
         };
         if let Err(error) = tagged::end_all(&tag, Duration::ZERO) {
             self.console.say(&format!("!! {error}"));
@@ -147,7 +148,7 @@ impl Keeper {
 
     /// The reaper's work, in this process, which needs nothing more of the host for it. An exec would: memory for
     /// the new program, and files. What the supervisor knows of the run would go with it.
-    fn reap_ourselves(&mut self, lock: &AppLock, mode: &Mode, until: Deadline) -> anyhow::Result<bool> {
+    fn reap_ourselves(&mut self, lock: &AppLock, mode: Mode, until: Deadline) -> anyhow::Result<bool> {
         self.console.say("== no reaper can be started — the supervisor does its work itself ==");
         let within = Deadline::after(until.left().saturating_sub(REAPER_SLACK));
         let code = reaper::reap(&self.plan, &self.dir, lock.share()?, mode, within)?;

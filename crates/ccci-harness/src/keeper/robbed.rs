@@ -1,18 +1,18 @@
 //! A run that was robbed of its lock: somebody removed the file under it, and we have the new one.
 //!
 //! The kernel would give us the app of a run that is alive and does not know yet. It finds out before its
-//! next change of the app and ends; until then the app is its own. So we wait for its keeper's end, with
+//! next change of the app and ends; until then the app is its own. So we wait until no part of it is left, with
 //! the lock in hand: the robbed run then leaves its app to us, and nobody comes in between.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use ccci_core::config::OnConflict;
 use ccci_core::lock::AppLock;
 use ccci_core::lock::slots::Turn;
 use ccci_core::rundir::RunDir;
-use ccci_core::rundir::claim::{LiveRun, live_runs};
+use ccci_core::rundir::claim::{End, LiveRun, live_runs};
 use ccci_core::weaken::{self, Protection};
 
 use super::{Keeper, NotTaken};
@@ -38,8 +38,8 @@ impl Keeper {
 /// A live run that had the lock before us.
 struct Robbed {
     run: LiveRun,
-    /// Readable when its keeper has ended.
-    end: OwnedFd,
+    /// Readable when it is worth asking again.
+    end: End,
 }
 
 impl Robbed {

@@ -9,11 +9,14 @@ use ccci_core::config::{OnConflict, duration};
 use ccci_core::lifetime::Cause;
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lock::slots::{Host, Share, Slot, Slots, Turn};
-use ccci_core::lock::{AppLock, LockError, LockPath, Owner, owner, proc_locks};
+use ccci_core::lock::{AppLock, LockError, LockPath, Owner, Unreadable, owner, proc_locks};
 use ccci_core::name::NameError;
-use ccci_core::process::signal_exactly;
+use ccci_core::process::tagged::LOCK_VAR;
+use ccci_core::rundir::claim::{LiveRun, live_runs};
+use ccci_core::rundir::file;
 use ccci_core::weaken::{self, Protection};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::{Job, Keeper, Wake};
 use crate::event::{Event, millis, report};
@@ -71,7 +74,14 @@ impl Keeper {
         match self.plan.settings.on_conflict {
             OnConflict::Wait => {}
             OnConflict::Fail => return Err(NotTaken::Refused { subject, holder: holder(path) }),
-            OnConflict::Supersede => self.ask_to_stop(path),
+            OnConflict::Supersede => self.supersede(path)?,
+        }
+        self.unless_superseded(path)?;
+        if std::env::var(LOCK_VAR).is_ok_and(|mark| mark == self.plan.lock_mark()) {
+            self.console.say(&format!(
+                "!! this was started by the holder of {subject} itself: it waits for itself, until the holder's deadline; \
+                 use another name inside"
+            ));
         }
         self.wait_clock();
         // It also makes the file of the events, so that no disk is in the way once the lock is had.
@@ -129,18 +139,81 @@ impl Keeper {
         Ok(())
     }
 
-    /// `supersede`: SIGTERM to the holder, once the record and the kernel agree on who that is.
-    fn ask_to_stop(&mut self, path: &LockPath) {
-        let Some((owner, true)) = holder_record(path) else {
+    /// `supersede`: SIGTERM to every run of the name that was asked for earlier, the holder and those that wait, once
+    /// run directory and kernel agree on who that is, and the holder's record does not name another.
+    fn supersede(&mut self, path: &LockPath) -> Result<(), NotTaken> {
+        let entries = proc_locks::of(path.path())?;
+        let contradicted = matches!(holder_record(path), Ok(Some((_, false))));
+        let mut holder_known = false;
+        for run in live_runs(&self.plan.places.runs_dir, path.name(), Some(self.dir.path()))? {
+            let supervisor = run.supervisor().cast_unsigned();
+            // One that is not in the kernel's list yet looks for us before it waits.
+            let Some(entry) = entries.iter().find(|entry| entry.pid == supervisor) else { continue };
+            let earlier = run.order() < self.order();
+            if !earlier || (entry.waits && !weaken::on(Protection::SupersedeAll)) || (!entry.waits && contradicted) {
+                continue;
+            }
+            holder_known |= !entry.waits;
+            self.ask_to_stop(&run, entry.waits);
+        }
+        if !holder_known {
             self.console.say("   cannot tell the holder for certain, so it is not asked to stop; waiting");
-            return;
+        }
+        Ok(())
+    }
+
+    fn ask_to_stop(&mut self, run: &LiveRun, waits: bool) {
+        let (id, pid) = (run.run_id(), run.supervisor());
+        let by = Superseded { by: self.plan.run_id.clone(), pid: self.identity.0.pid };
+        // Before the signal, so that it can say why it ends. Without it it says who sent the signal.
+        if let Err(error) = run.dir().put_json(file::SUPERSEDED, &by) {
+            tracing::warn!(%error, "run {id} is not told what it makes room for");
+        }
+        let line = match run.signal(Signal::SIGTERM) {
+            Ok(true) if waits => format!("   asked run {id} (pid {pid}), which waits, to give up"),
+            Ok(true) => format!("   asked run {id} (pid {pid}) to stop; waiting for its teardown"),
+            Ok(false) => format!("   run {id} is gone already; waiting for its teardown"),
+            Err(error) => format!("   cannot ask run {id} to stop: {error}; waiting"),
         };
-        match signal_exactly(owner.pid, owner.start_ticks, Signal::SIGTERM) {
-            Ok(true) => self
-                .console
-                .say(&format!("   asked run {} (pid {}) to stop; waiting for its teardown", owner.run_id, owner.pid)),
-            Ok(false) => self.console.say("   the holder is gone already; waiting for its teardown"),
-            Err(error) => self.console.say(&format!("   cannot ask run {} to stop: {error}; waiting", owner.run_id)),
+        self.console.say(&line);
+    }
+
+    fn order(&self) -> (u64, &str) {
+        (self.plan.arrived, &self.plan.run_id)
+    }
+
+    /// Ends this run before it begins if a newer one of its name is alive that supersedes. Of two that came at the
+    /// same moment, one sees the other: each makes its directory first and looks second.
+    pub(super) fn unless_superseded(&self, path: &LockPath) -> Result<(), NotTaken> {
+        if !weaken::on(Protection::SupersedeAll) {
+            return Ok(());
+        }
+        let live = live_runs(&self.plan.places.runs_dir, path.name(), Some(self.dir.path()))?;
+        let newer = live.iter().filter(|run| run.supersedes() && run.order() > self.order());
+        match newer.max_by_key(|run| run.order()) {
+            Some(run) => {
+                let cause = Cause::Superseded { by: run.run_id().to_owned(), pid: run.supervisor().cast_unsigned() };
+                report(&self.dir, Event::Cancelled { cause: cause.clone() });
+                Err(NotTaken::Cancelled(cause))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The cause of a signal: whoever supersedes leaves word before it sends one.
+    pub(super) fn told(&self, cause: Cause) -> Cause {
+        let Cause::Operator { signal, pid } = &cause else { return cause };
+        if signal != "SIGTERM" {
+            return cause;
+        }
+        match self.dir.read_json::<Superseded>(file::SUPERSEDED) {
+            // A sender in another pid namespace shows as 0.
+            Ok(Some(word)) if word.pid == *pid || *pid == 0 => Cause::Superseded { by: word.by, pid: word.pid },
+            Ok(_) => cause,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell who supersedes this run");
+                cause
+            }
         }
     }
 
@@ -232,23 +305,34 @@ impl Keeper {
     }
 }
 
+/// What a run leaves in another's directory that it supersedes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Superseded {
+    by: String,
+    pid: u32,
+}
+
 /// The record of a lock's holder, and whether the kernel names the same process.
-pub(crate) fn holder_record(path: &LockPath) -> Option<(Owner, bool)> {
-    let owner = owner::parse(&std::fs::read(path.path()).ok()?)?;
+///
+/// # Errors
+/// When there is a record that cannot be read.
+pub(crate) fn holder_record(path: &LockPath) -> Result<Option<(Owner, bool)>, Unreadable> {
+    let Some(owner) = owner::of(path.path())? else { return Ok(None) };
     let entries = proc_locks::of(path.path()).unwrap_or_default();
     let agrees =
         entries.iter().any(|entry| !entry.waits && entry.pid == owner.pid) || !weaken::on(Protection::HolderAgreed);
-    Some((owner, agrees))
+    Ok(Some((owner, agrees)))
 }
 
 /// The holder, for a person who waits.
 pub(crate) fn holder(path: &LockPath) -> String {
     match holder_record(path) {
-        Some((owner, true)) => owner.describe(),
-        Some((owner, false)) => {
+        Ok(Some((owner, true))) => owner.describe(),
+        Ok(Some((owner, false))) => {
             format!("{}, of which /proc/locks does not know (another part of it may hold on)", owner.describe())
         }
-        None => match proc_locks::of(path.path()).ok().and_then(|entries| entries.first().map(|entry| entry.pid)) {
+        unknown => match proc_locks::of(path.path()).ok().and_then(|entries| entries.first().map(|entry| entry.pid)) {
+            Some(pid) if unknown.is_err() => format!("pid {pid}, whose record cannot be read"),
             Some(pid) => format!("pid {pid}, which left no record"),
             None => "a run that left no record".to_owned(),
         },

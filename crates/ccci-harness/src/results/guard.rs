@@ -70,11 +70,9 @@ pub(crate) fn assemble(plan: &Plan, job: &GuardJob, facts: &Facts, evidence: &Ev
     let clean = !facts.no_reaper
         && match &evidence.receipt {
             Ok(Some(receipt)) => receipt.is_clean(),
-            // Ended while it cleared what an earlier guard had left, it has nothing of its own to leave.
-            Ok(None) => {
-                let began = facts.worked || story.began || !evidence.gaps.is_empty();
-                !began && evidence.preclean.as_ref().is_ok_and(|said| said.as_ref().is_none_or(Receipt::is_clean))
-            }
+            // Ended while it cleared what an earlier guard had left, it has nothing of its own to leave; what that one
+            // left is found by that one's directory.
+            Ok(None) => !facts.worked && !story.began && evidence.gaps.is_empty(),
             Err(_) => false,
         };
     let exit_code = match (&story.command, verdict) {

@@ -102,7 +102,7 @@ impl Story {
             Event::Secrets { leaked_into } => self.leaked = Some(leaked_into),
             Event::Done { end } => self.end = Some(end),
             Event::Command { status, text } => self.command = Some((status, text)),
-            Event::Cancelled { .. } | Event::Note { .. } | Event::Waiting { .. } => {}
+            Event::Begun | Event::Cancelled { .. } | Event::Note { .. } | Event::Waiting { .. } => {}
         }
     }
 

@@ -112,7 +112,7 @@ impl Provider<'_> {
         let at = ccci_core::lock::LockPath::new(&self.plan.places.lock_dir, LockName::App(domain.clone()));
         let taken = take_within(&at, self.plan.settings.teardown_budget);
         let lock = taken.map_err(|error| Stop::Host(format!("dependency {recipe}: {error}")))?;
-        if let Some(owner) = self.lock.read_owner() {
+        if let Some(owner) = self.lock.read_owner().map_err(|error| Stop::Host(error.to_string()))? {
             let owner = Owner { recipe: recipe.to_owned(), phase: "dependency".to_owned(), ..owner };
             lock.write_owner(&owner).map_err(EngineError::from)?;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ccci_core::abra::Abra;
 use ccci_core::lifetime::clock::Deadline;
-use ccci_core::lock::{AppLock, Owner};
+use ccci_core::lock::AppLock;
 use ccci_core::policy::{Policy, judge_tree};
 use ccci_core::process::{Job as Process, wait_ready};
 use ccci_core::rundir::{RunDir, file};
@@ -212,9 +212,7 @@ pub(super) struct Phases<'run> {
 impl Phases<'_> {
     pub(super) fn begin(&mut self, name: &str) {
         report(self.dir, Event::Phase { name: name.to_owned() });
-        if let Some(owner) = self.lock.read_owner()
-            && let Err(error) = self.lock.write_owner(&Owner { phase: name.to_owned(), ..owner })
-        {
+        if let Err(error) = self.lock.write_phase(name) {
             tracing::warn!(%error, "the owner record is out of date");
         }
     }

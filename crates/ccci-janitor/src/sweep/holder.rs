@@ -5,17 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use ccci_core::lock::proc_locks::{self, Entry};
 use ccci_core::lock::{LockPath, Owner, owner};
-use ccci_core::process::read_limited;
 
 use super::Sweep;
 use crate::report::Finding;
 
-/// An owner record never gets near this.
-const RECORD: u64 = 16 * 1024;
-
 impl Sweep<'_> {
     pub(super) fn report_holder(&mut self, at: &LockPath) {
-        let record = read_limited(at.path(), RECORD).ok().and_then(|bytes| owner::parse(&bytes));
+        let (record, unreadable) = match owner::of(at.path()) {
+            Ok(record) => (record, false),
+            Err(_) => (None, true),
+        };
         let entries = self.entries_of(at.path());
         let waiting = entries.iter().filter(|entry| entry.waits).count();
         let pid = entries.iter().find(|entry| !entry.waits).map(|entry| entry.pid);
@@ -27,6 +26,7 @@ impl Sweep<'_> {
         });
         let holder = match (&record, pid) {
             (Some(owner), _) => owner.describe(),
+            (None, Some(pid)) if unreadable => format!("pid {pid}, whose record cannot be read"),
             (None, Some(pid)) => format!("pid {pid}, which left no record"),
             (None, None) => "a process that left no record".to_owned(),
         };

@@ -9,7 +9,6 @@ use ccci_core::lock::proc_locks::{self, Entry};
 use ccci_core::lock::{LockError, Owner, owner};
 use ccci_core::memory::Memory;
 use ccci_core::name::LockName;
-use ccci_core::process::read_limited;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::substrate;
 use jiff::{SignedDuration, Timestamp};
@@ -23,8 +22,6 @@ use crate::progress::Progress;
 
 /// The version of the shape of `status --json`; fields may be added to it.
 const SCHEMA: u32 = 1;
-/// An owner record never gets near this.
-const RECORD: u64 = 16 * 1024;
 
 /// All that is shown. It changes only when something happens: times are moments, never ages.
 #[derive(Debug, PartialEq, Serialize)]
@@ -178,14 +175,17 @@ fn look(name: &LockName, entries: &[Entry], path: PathBuf, runs: &Runs) -> Lock 
 }
 
 fn record(path: &Path) -> Option<Owner> {
-    read_limited(path, RECORD).ok().and_then(|bytes| owner::parse(&bytes))
+    owner::of(path).ok().flatten()
 }
 
 /// The apps that nobody owns, and what could not be looked at.
 fn left_over(host: &Host, locks: &[Lock]) -> (Vec<Leftover>, Vec<String>) {
-    let memory = Memory::load(&host.places.state_dir);
     let now = SystemTime::now();
     let (mut apps, mut unknown) = (BTreeMap::new(), Vec::new());
+    let memory = Memory::load(&host.places.state_dir).unwrap_or_else(|error| {
+        unknown.push(format!("{}: {error}", Memory::file(&host.places.state_dir).display()));
+        Memory::default()
+    });
     for substrate in substrate::available(&host.places) {
         match substrate.apps(&host.base) {
             Ok(found) => apps.extend(found.into_iter().map(|domain| (domain.to_string(), domain))),
