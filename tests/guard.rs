@@ -338,7 +338,7 @@ fn a_cancel_while_an_earlier_guard_is_cleaned_up_leaves_nothing() {
 }
 
 #[test]
-fn a_stopped_worker_does_not_keep_its_dead_keepers_claim() {
+fn a_stopped_worker_keeps_its_dead_supervisors_claim() {
     let host = Host::new();
     let gate = host.gate("work");
     let step = host.guard("db", &["--teardown", &journalling(&host, "down")], &gate.pass()).start();
@@ -346,13 +346,14 @@ fn a_stopped_worker_does_not_keep_its_dead_keepers_claim() {
     let (keeper, worker, dir) = (step.keeper(), step.part("worker"), step.run_dir());
     process::signal(worker, Signal::SIGSTOP);
     let claim = fs::File::open(dir).unwrap();
-    assert!(claim.try_lock().is_err(), "the keeper's claim");
+    assert!(claim.try_lock().is_err(), "the supervisor's claim");
     process::signal(keeper, Signal::SIGKILL);
     assert!(wait_gone(keeper, host::limit()));
-    claim.try_lock().unwrap();
-    drop(claim);
+    assert!(claim.try_lock().is_err(), "a part of the run is alive");
     process::signal(worker, Signal::SIGCONT);
     assert!(wait_gone(worker, host::limit()), "the reaper does not finish");
+    claim.try_lock().unwrap();
+    drop(claim);
     step.end().expect_clean(137);
     assert_eq!(torn_down(&host), "down\n");
 }

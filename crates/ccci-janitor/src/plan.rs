@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use ccci_core::config::Retention;
 use ccci_core::memory::Memory;
 use ccci_core::name::{BaseDomain, Domain, LockName};
-use ccci_core::rundir::unfinished::DeadRun;
+use ccci_core::rundir::unfinished::{DeadRun, Owed};
 use ccci_core::weaken::{self, Protection};
 
 use crate::survey::Survey;
@@ -44,6 +44,14 @@ pub(crate) enum Action {
     RemoveRun(PathBuf),
     /// Remove the directory of a run that was killed before it could say what it was, if it is empty.
     RemoveEmpty(PathBuf),
+}
+
+impl Action {
+    /// Whether it is said when the time was over before it: what follows from another action, and what only puts the
+    /// index right, is not.
+    pub(crate) const fn is_counted(&self) -> bool {
+        !matches!(self, Self::Conclude(_) | Self::Enter(_) | Self::Tidy(_))
+    }
 }
 
 /// Decides.
@@ -99,7 +107,7 @@ pub(crate) fn plan(
         let guards = dead.iter().filter(|name| matches!(name, LockName::Guard(_)) && !with_file.contains(name));
         actions.extend(guards.cloned().map(Action::Unlink));
         // Before anything is said of them: what is asked by name is asked of the index.
-        actions.splice(..0, survey.dead.iter().cloned().map(Action::Enter));
+        actions.splice(..0, survey.unentered.iter().cloned().map(Action::Enter));
         // After their apps are gone, so that the result can say so.
         actions.extend(dead.into_iter().filter(|name| !odd.contains(name)).map(Action::Conclude));
         actions.extend(survey.stale.iter().cloned().map(Action::Tidy));
@@ -120,7 +128,8 @@ fn old_runs(survey: &Survey, retention: &Retention, now: SystemTime) -> impl Ite
     let old = |modified: SystemTime| now.duration_since(modified).unwrap_or(Duration::ZERO) > retention.age;
     let mut number = 0;
     let mut gone = Vec::new();
-    let needed: BTreeSet<&Path> = survey.dead.iter().map(|run| run.dir().path()).collect();
+    let owing = survey.dead.iter().filter(|run| run.owed() == Owed::Teardown);
+    let needed: BTreeSet<&Path> = owing.map(|run| run.dir().path()).collect();
     for run in &survey.runs {
         number += usize::from(run.planned);
         if needed.contains(run.path.as_path()) {

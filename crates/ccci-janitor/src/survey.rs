@@ -48,6 +48,8 @@ pub(crate) struct Survey {
     pub(crate) runs: Vec<RunDirectory>,
     /// Runs that died and are not concluded.
     pub(crate) dead: Vec<DeadRun>,
+    /// Those of them that the index of unfinished runs lacks.
+    pub(crate) unentered: Vec<DeadRun>,
     /// Directories that the index of unfinished runs names, of which nothing is owed and nobody claims any.
     pub(crate) stale: Vec<PathBuf>,
     /// Run directories that cannot be read, with the reason.
@@ -180,7 +182,12 @@ fn unfinished(runs_dir: &Path, survey: &mut Survey) -> io::Result<()> {
     let all: BTreeSet<PathBuf> = entries.iter().cloned().chain(open).collect();
     for path in all {
         match DeadRun::of(&path) {
-            Ok(Some(dead)) => survey.dead.push(dead),
+            Ok(Some(dead)) => {
+                if !entries.contains(&path) {
+                    survey.unentered.push(dead.clone());
+                }
+                survey.dead.push(dead);
+            }
             // Alive, concluded, or gone; whether an entry is stale is looked at again under the claim.
             Ok(None) if entries.contains(&path) => survey.stale.push(path),
             Ok(None) => {}

@@ -20,6 +20,7 @@ use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
 use ccci_core::process::procfs::{Process, boot_id};
 use ccci_core::process::tagged::{self, Tag};
+use ccci_core::rundir::unfinished::DeadRun;
 use ccci_core::rundir::{RunDir, claim, unfinished};
 use ccci_core::snapshot::{Store, Stray};
 use ccci_core::substrate::{self, Substrate};
@@ -94,7 +95,7 @@ pub(crate) fn run(
     let actions = plan(&survey, &sweep.memory, &base, &settings.retention, SystemTime::now());
     for (number, action) in actions.iter().enumerate() {
         if sweep.until.passed() || cancelled(signals) {
-            sweep.report.not_reached = actions.len() - number;
+            sweep.report.not_reached = actions[number..].iter().filter(|action| action.is_counted()).count();
             break;
         }
         sweep.carry_out(action, &survey);
@@ -144,6 +145,8 @@ impl Sweep<'_> {
                 self.memory = memory;
                 return None;
             }
+            // It cannot be written either, which is said when something is to be remembered.
+            Err(_) if !Memory::file(state_dir).is_file() => return None,
             Err(error) => format!("{}: {error}", Memory::file(state_dir).display()),
         };
         if self.options.dry_run {
@@ -322,12 +325,22 @@ impl Sweep<'_> {
     /// A memory that cannot be written only makes the janitor try more often.
     fn forgets(&mut self, error: &io::Error) {
         let file = Memory::file(&self.places.state_dir).display().to_string();
+        let said = |finding: &Finding| matches!(finding, Finding::Skipped { what, .. } if *what == file);
+        if self.report.findings.iter().any(said) {
+            return;
+        }
         self.skipped(file, format!("cannot remember: {error}"));
     }
 
     /// A run's directory past its retention, if no part of the run is alive: those hold a lock on it.
     fn remove_run(&mut self, path: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
-        if self.needed.contains(path) {
+        // What was concluded just now is there for whoever looks, and counted, until the next sweep.
+        let fresh = self.report.concluded.iter().any(|run| Path::new(&run.run_dir) == path);
+        if self.needed.contains(path) || fresh {
+            return;
+        }
+        // One that cannot be read was said to be so at every sweep until its retention was over.
+        if !self.options.dry_run && matches!(DeadRun::of(path), Ok(Some(_))) {
             return;
         }
         let what = path.display().to_string();
