@@ -249,6 +249,29 @@ fn a_superseded_run_tears_down_before_its_successor_deploys() {
 }
 
 #[test]
+fn of_three_that_supersede_only_the_last_runs_to_its_end() {
+    let host = Host::new();
+    let (work, down) = (host.gate("work"), host.gate("down"));
+    let supersede = |command: &str, teardown: &str| {
+        host.guard("db", &["--on-conflict", "supersede", "--teardown", teardown], command).start()
+    };
+    let first = supersede(&work.pass(), &down.pass());
+    work.reached();
+    let second = supersede("exit 5", "true");
+    second.waits_for(&host.guard_lock("db"));
+    // The first is asked by the second, and is in its teardown until the third has come.
+    down.reached();
+    let third = supersede("exit 6", "true");
+    let by = format!("superseded by run guard-db-{}", third.keeper());
+    let second = second.end().expect(143);
+    assert!(second.err().contains(&by), "{}", second.err());
+    down.open();
+    let first = first.end().expect(143);
+    assert!(first.err().contains("superseded by run"), "{}", first.err());
+    third.end().expect_clean(6);
+}
+
+#[test]
 fn nobody_is_asked_to_stop_on_the_word_of_the_record_alone() {
     let host = Host::new();
     let (first, gate) = holder(&host, "db");

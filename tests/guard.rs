@@ -375,3 +375,59 @@ fn a_cancel_from_around_a_guard_lets_its_teardown_finish() {
     host::until("nobody is left", || host.processes().is_empty().then_some(()));
     assert!(!host.guard_lock("inner").path().exists(), "nobody has given the lock up");
 }
+
+#[test]
+fn a_guard_that_died_before_a_reboot_is_torn_down_by_the_next() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let mut first = host.guard("db", &["--teardown", &journalling(&host, "first")], &gate.pass()).start();
+    gate.reached();
+    let id = format!("run guard-db-{}", first.keeper());
+    moment::abandon(&mut first);
+    fs::remove_dir_all(host.path("locks")).unwrap();
+    fs::create_dir(host.path("locks")).unwrap();
+    for _ in 0..2 {
+        let swept = host.command(&["cc-ci-janitor", "sweep"]).end().expect(1).out();
+        assert!(swept.contains(&format!("DEAD GUARD   db: {id}")), "{swept}");
+    }
+    let status = host.command(&["cc-ci-run", "status"]).end().expect(0).out();
+    assert!(status.contains("1 left over") && status.contains(&id), "{status}");
+    assert_eq!(torn_down(&host), "", "only the next guard runs it");
+    let second = host.guard("db", &["--teardown", &journalling(&host, "second")], &journalling(&host, "work"));
+    let _ended = second.end().expect_clean(0);
+    assert_eq!(torn_down(&host), "first\nwork\nsecond\n");
+    assert_eq!(host::list(&host.path("runs")), [] as [&str; 0], "no trace of either");
+}
+
+#[test]
+fn whoever_waited_behind_a_guard_whose_lock_file_was_removed_runs_its_teardown_first() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let first = host.guard("db", &["--teardown", &journalling(&host, "first")], &gate.pass()).start();
+    gate.reached();
+    fs::remove_file(host.guard_lock("db").path()).unwrap();
+    let second = host.guard("db", &["--teardown", &journalling(&host, "second")], &journalling(&host, "work")).start();
+    second.says("lives though its lock file was removed — waiting");
+    gate.open();
+    let _robbed = first.end();
+    second.end().expect_clean(0);
+    assert_eq!(torn_down(&host), "first\nwork\nsecond\n");
+}
+
+#[test]
+fn a_guard_that_was_killed_while_it_waited_has_no_teardown() {
+    let host = Host::new();
+    let gate = host.gate("work");
+    let first = host.guard("db", &[], &gate.pass()).start();
+    gate.reached();
+    let second = host.guard("db", &["--teardown", &journalling(&host, "second")], "true").start();
+    second.waits_for(&host.guard_lock("db"));
+    process::signal(second.keeper(), Signal::SIGKILL);
+    let _killed = second.end().expect(137);
+    gate.open();
+    let _ended = first.end().expect(0);
+    let swept = host.command(&["cc-ci-janitor", "sweep"]).end().expect(0).out();
+    assert!(!swept.contains("DEAD GUARD"), "{swept}");
+    host.guard("db", &[], "true").end().expect_clean(0);
+    assert_eq!(torn_down(&host), "");
+}

@@ -587,6 +587,25 @@ fn a_dead_guards_processes_end_and_its_teardown_is_kept_for_the_next() {
 }
 
 #[test]
+fn a_run_whose_every_part_was_killed_is_concluded() {
+    let host = orphaned();
+    let swept = Swept::of(&host, &[], 0);
+    swept.only("reaped");
+    let concluded = swept.json["concluded"].as_array().unwrap();
+    let [run] = concluded.as_slice() else { panic!("{:#}", swept.json) };
+    assert_eq!(run["verdict"], "cancelled");
+    let dir = PathBuf::from(run["run_dir"].as_str().unwrap());
+    let results: Value = serde_json::from_slice(&fs::read(dir.join("results.json")).unwrap()).unwrap();
+    assert_eq!((&results["cause"]["cause"], &results["exit_code"]), (&"keeper_died".into(), &143.into()));
+    assert_eq!(results["flags"]["clean_teardown"], true, "what the sweep removed is on its receipt");
+    assert!(dir.join("summary.html").exists());
+    assert!(!host.path("runs/.open").exists(), "nothing is unfinished");
+    let again = Swept::of(&host, &[], 0);
+    assert_eq!((again.kinds(), &again.json["concluded"]), (vec![], &serde_json::json!([])));
+    host.assert_clean();
+}
+
+#[test]
 fn metrics_are_a_whole_file_that_anybody_may_read() {
     let host = orphaned();
     let file = host.path("cc-ci.prom");

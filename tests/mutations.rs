@@ -38,8 +38,6 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::OpenIndex => ("guard", "a_guard_that_died_before_a_reboot_is_torn_down_by_the_next"),
         Protection::ConcludeDead => ("janitor", "a_run_whose_every_part_was_killed_is_concluded"),
         Protection::SupersedeAll => ("concurrency", "of_three_that_supersede_only_the_last_runs_to_its_end"),
-        Protection::MemoryLock => ("janitor", "two_janitors_count_every_reap"),
-        Protection::NoOvertaking => ("concurrency", "a_newcomer_takes_no_lock_that_others_wait_for"),
         Protection::ForeignTag => ("guard", "a_cancel_from_around_a_guard_lets_its_teardown_finish"),
         Protection::TagKill => ("lifetime", "a_descendant_that_left_its_session_ends_with_the_run"),
         Protection::SecondSignal => ("lifetime", "a_second_term_does_not_end_the_teardown"),

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::name::Domain;
 use crate::process::read_limited;
 use crate::rundir::write_atomic;
-use crate::weaken::{self, Protection};
 
 /// So many failed reaps in a row, and an app is quarantined.
 const PATIENCE: u32 = 3;
@@ -83,9 +82,7 @@ impl Memory {
     fn alone(state_dir: &Path) -> std::io::Result<File> {
         std::fs::create_dir_all(state_dir)?;
         let dir = File::open(state_dir)?;
-        if weaken::on(Protection::MemoryLock) {
-            fs2::FileExt::lock_exclusive(&dir)?;
-        }
+        fs2::FileExt::lock_exclusive(&dir)?;
         Ok(dir)
     }
 

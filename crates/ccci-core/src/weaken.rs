@@ -51,10 +51,6 @@ protections! {
     ConcludeDead,
     /// Of several runs that supersede, only the newest goes on.
     SupersedeAll,
-    /// Two janitors change what they remember one after the other.
-    MemoryLock,
-    /// A newcomer takes no lock that others wait for.
-    NoOvertaking,
     /// A part of a run does not carry the tag of a run in which it was started.
     ForeignTag,
     /// Processes that carry the run's tag are killed, also those that left every group.

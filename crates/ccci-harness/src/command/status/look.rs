@@ -9,7 +9,8 @@ use ccci_core::lock::proc_locks::{self, Entry};
 use ccci_core::lock::{LockError, Owner, owner};
 use ccci_core::memory::Memory;
 use ccci_core::name::LockName;
-use ccci_core::rundir::{RunDir, file};
+use ccci_core::rundir::unfinished::{DeadRun, Owed};
+use ccci_core::rundir::{RunDir, file, open};
 use ccci_core::substrate;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -98,16 +99,52 @@ pub(super) struct Slots {
     pub(super) runs: Vec<String>,
 }
 
-/// An app that nobody owns any more.
+/// What of a dead run is left over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Left {
+    /// An app that nobody owns any more.
+    App,
+    /// A guard's teardown is still to come.
+    Teardown,
+    /// A run has no result yet.
+    Result,
+}
+
+/// What is left over, and by whom.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Leftover {
+    /// The app's domain, or the guard's name.
     pub(super) domain: String,
+    pub(super) left: Left,
+    /// The dead run that left it, where its directory is there.
+    pub(super) run: Option<Dead>,
     /// What its lock's file says of who left it.
     pub(super) owner: Option<Owner>,
     /// How often the janitor failed to reap it.
     pub(super) failures: u32,
     /// When the janitor tries again, where it has given up for a while.
     pub(super) quarantined_until: Option<Timestamp>,
+}
+
+/// A dead run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Dead {
+    pub(super) run_id: String,
+    /// The recipe, or a guard's command.
+    pub(super) what: String,
+    /// When it was last heard of.
+    pub(super) left: Timestamp,
+    pub(super) dir: PathBuf,
+}
+
+impl Dead {
+    fn of(run: &DeadRun) -> Self {
+        // To the second: what has not changed must not look as if it had.
+        let left = Timestamp::from_second(run.last_heard_of().as_second()).unwrap_or_else(|_| run.started());
+        let dir = run.dir().path().to_owned();
+        Self { run_id: run.run_id().to_owned(), what: run.what(), left, dir }
+    }
 }
 
 impl Status {
@@ -192,8 +229,36 @@ fn left_over(host: &Host, locks: &[Lock]) -> (Vec<Leftover>, Vec<String>) {
             Err(error) => unknown.push(format!("{}: {error}", substrate.name())),
         }
     }
+    let mut dead: BTreeMap<String, Vec<DeadRun>> = BTreeMap::new();
+    match open::entries(&host.places.runs_dir) {
+        Ok(entries) => {
+            for entry in entries {
+                match (DeadRun::of(&entry.dir), LockName::parse(&entry.lock, &host.base)) {
+                    (Ok(Some(run)), Some(name)) => dead.entry(name.to_string()).or_default().push(run),
+                    // Alive, or another installation's.
+                    (Ok(_), _) => {}
+                    (Err(error), _) => unknown.push(format!("{}: {error}", entry.dir.display())),
+                }
+            }
+        }
+        Err(error) => unknown.push(format!("index of unfinished runs: {error}")),
+    }
     let held = |domain: &str| locks.iter().any(|lock| lock.held && lock.name == domain);
-    let leftovers = apps.into_values().filter(|domain| !held(domain.as_str())).map(|domain| Leftover {
+    let own = |domain: &str| dead.get(domain).and_then(|runs| runs.last()).map(Dead::of);
+    let mut leftovers: Vec<Leftover> = Vec::new();
+    for (name, runs) in dead.iter().filter(|(name, _)| !apps.contains_key(*name)) {
+        leftovers.extend(runs.iter().map(|run| Leftover {
+            domain: name.clone(),
+            left: if run.owed() == Owed::Teardown { Left::Teardown } else { Left::Result },
+            run: Some(Dead::of(run)),
+            owner: None,
+            failures: 0,
+            quarantined_until: None,
+        }));
+    }
+    leftovers.extend(apps.into_values().filter(|domain| !held(domain.as_str())).map(|domain| Leftover {
+        left: Left::App,
+        run: own(domain.as_str()),
         failures: memory.failures(&domain),
         quarantined_until: memory.back_off_left(&domain, now).and_then(|left| {
             // To the second: what has not changed must not look as if it had.
@@ -202,8 +267,8 @@ fn left_over(host: &Host, locks: &[Lock]) -> (Vec<Leftover>, Vec<String>) {
         }),
         owner: locks.iter().find(|lock| lock.name == domain.as_str()).and_then(|lock| lock.owner.clone()),
         domain: domain.to_string(),
-    });
-    (leftovers.collect(), unknown)
+    }));
+    (leftovers, unknown)
 }
 
 /// The runs that may be alive, by their keeper's pid. The kernel says which are: a pid that it names

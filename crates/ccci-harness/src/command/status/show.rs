@@ -7,7 +7,7 @@ use ccci_core::rundir::file;
 use ccci_core::visible;
 use jiff::Timestamp;
 
-use super::look::{Leftover, Lock, Run, Slots, Status, Waiter};
+use super::look::{Left, Leftover, Lock, Run, Slots, Status, Waiter};
 use crate::paint::{BAD, GOOD, NAME, Paint, QUIET, WAITS};
 use crate::progress::WORTH_SAYING;
 
@@ -102,11 +102,34 @@ fn waits(place: usize, waiter: &Waiter, now: Timestamp, paint: Paint) -> String 
 }
 
 fn left_over(leftover: &Leftover, now: Timestamp, paint: Paint) -> Vec<String> {
-    let by = leftover.owner.as_ref().map_or_else(String::new, |owner| {
-        format!(" by run {} ({}), {} ago", plain(&owner.run_id), plain(&owner.recipe), ago(owner.since, now))
-    });
-    let mut lines =
-        vec![String::new(), format!("{}  {}{by}", paint.with(NAME, &leftover.domain), paint.with(BAD, "left over"))];
+    let by = match (&leftover.run, &leftover.owner) {
+        (Some(run), _) => {
+            format!(" by run {} ({}), last heard of {} ago", plain(&run.run_id), plain(&run.what), ago(run.left, now))
+        }
+        (None, Some(owner)) => {
+            format!(" by run {} ({}), {} ago", plain(&owner.run_id), plain(&owner.recipe), ago(owner.since, now))
+        }
+        (None, None) => String::new(),
+    };
+    let what = match leftover.left {
+        Left::App => "left over",
+        Left::Teardown => "teardown still to come, left",
+        Left::Result => "not concluded, left",
+    };
+    let name = plain(&leftover.domain);
+    let mut lines = vec![String::new(), format!("{}  {}{by}", paint.with(NAME, &name), paint.with(BAD, what))];
+    match leftover.left {
+        Left::App => {}
+        Left::Teardown => {
+            lines
+                .push(format!("  the next guard of this name runs it; at once: cc-ci-run guard --name {name} -- true"));
+            return lines;
+        }
+        Left::Result => {
+            lines.push("  the janitor's next sweep writes its result".to_owned());
+            return lines;
+        }
+    }
     lines.push(match (&leftover.quarantined_until, leftover.failures) {
         (Some(until), failures) => paint.with(
             BAD,
