@@ -410,3 +410,41 @@ fn what_will_be_created_is_written_down_before_it_is() {
     held.open();
     step.end().expect_clean(0);
 }
+
+#[test]
+fn a_commit_that_no_branch_has_any_more_is_fetched_by_its_id_or_said_to_be_gone() {
+    let host = Host::new();
+    let tree = host.recipe("hello");
+    let left = git(&tree, &["rev-parse", "HEAD"]);
+    // A force-push: no branch and no tag leads to what was there.
+    git(&tree, &["tag", "--list"]).lines().for_each(|tag| drop(git(&tree, &["tag", "--delete", tag])));
+    git(&tree, &["commit", "--quiet", "--amend", "--message", "anew"]);
+    // By the transport, as from a forge: a copy of a folder has everything that is in it.
+    let url = format!("file://{}", tree.display());
+    let run = |wanted: &str| host.run().env("SRC", &url).env("REF", wanted).env("STAGES", "install");
+    let ended = run(&left).end().expect_clean(0);
+    assert!(ended.log().contains("fetched by its id"), "{}", ended.log());
+    assert_eq!(ended.results()["ref"], left.as_str());
+    let never = "0123456789abcdef0123456789abcdef01234567";
+    let log = run(never).end().expect_clean(2).log();
+    assert!(log.contains(&format!("commit {never} is gone from {url}")), "{log}");
+}
+
+#[test]
+fn what_a_clone_does_not_have_is_said() {
+    let host = Host::new();
+    let tree = host.recipe("hello");
+    fs::write(tree.join("big.bin"), "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n").unwrap();
+    git(&tree, &["add", "big.bin"]);
+    let head = git(&tree, &["rev-parse", "HEAD"]);
+    git(&tree, &["update-index", "--add", "--cacheinfo", &format!("160000,{head},theme")]);
+    git(&tree, &["commit", "--quiet", "--message", "more"]);
+    let log = host.run().env("STAGES", "install").end().expect_clean(0).log();
+    assert!(log.contains("`theme` is a submodule, and its files are not fetched"), "{log}");
+    assert!(log.contains("1 file(s), `big.bin` the first, are in Git LFS"), "{log}");
+    let shallow = host.path("shallow");
+    let url = format!("file://{}", tree.display());
+    git(&host.path("tmp"), &["clone", "--quiet", "--depth", "1", &url, shallow.to_str().unwrap()]);
+    let log = host.run().env("SRC", shallow.to_str().unwrap()).env("STAGES", "install").end().expect_clean(0).log();
+    assert!(log.contains("the source is shallow"), "{log}");
+}

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A package=(
-  [git]=git [shellcheck]=shellcheck [shfmt]=shfmt [yamllint]=yamllint [python3]=python3 [setsid]=util-linux [bash]=bash
+  [git]=git [shellcheck]=shellcheck [shfmt]=shfmt [yamllint]=yamllint [python3]=python3 [setsid]=util-linux [bash]=bash [go]=golang-go
 )
 missing=()
 for tool in "${!package[@]}"; do
@@ -45,3 +45,5 @@ for tool in "${!crate[@]}"; do
   fi
 done
 rm -rf target/tools/build
+
+tests/godotenv.sh target/tools/bin

@@ -61,7 +61,9 @@ fn main() -> ExitCode {
             an_app_whose_guardians_all_died_is_removed_by_the_next_run,
             an_app_whose_guardians_all_died_is_removed_by_the_janitor,
             images_without_a_name_go_from_a_full_disk_and_never_under_a_live_run;
-        variables: no_variable_of_a_recipe_is_one_of_a_program, no_variable_of_the_ci_step_is_one_of_a_recipe;
+        variables: no_variable_of_a_recipe_is_one_of_a_program, no_variable_of_the_ci_step_is_one_of_a_recipe,
+            docker_holds_what_the_env_file_says, an_env_file_that_cannot_be_read_is_red_and_its_line_is_named,
+            a_secret_that_docker_would_refuse_is_red_and_its_variable_is_named;
         inside: a_command_runs_in_the_deployed_version_and_never_in_the_one_before,
             two_apps_that_are_called_alike_on_a_shared_network_are_each_asked_themselves;
         policy: what_is_another_stacks_is_refused_before_anything_is_made_and_stays_as_it_is,

@@ -128,3 +128,62 @@ pub(crate) fn no_variable_of_the_ci_step_is_one_of_a_recipe() {
     assert!(!seen.contains("hunter2") && !seen.contains("hunter3"), "{seen}");
     assert!(seen.contains("NAMED_TOKEN=hunter4\n") && seen.contains("CI_COLOUR=blue\n"), "{seen}");
 }
+
+pub(crate) fn docker_holds_what_the_env_file_says() {
+    let swarm = SwarmHost::new();
+    let names = "[HASH, FALLBACK, MULTI, AFTER, ESC, LAST, \"LITERAL=a$$b\", \"WITHDEF=${UNSET_ONE:-dflt}\", \"IN=<${MULTI}>\"]";
+    let file = compose("ccci-test:1", names)
+        + "    deploy: {replicas: \"${COUNT}\"}\n    secrets: [pw]\n"
+        + "secrets:\n  pw: {external: true, name: \"${STACK_NAME}_pw_${SECRET_PW_VERSION}\"}\n";
+    let sample = "\u{feff}TYPE=pair\r\nHASH='$2y$05$abcdefghijklmnop'\nFALLBACK=${NOT_SET:-fallback}\nMULTI=\"line one\n\
+                  line $COUNT\"\nAFTER=after\t# a comment\nESC=\"say \\\"hi\\\"\"\nCOMPOSE_FILE=\nCOUNT=1\n\
+                  SECRET_PW_VERSION=v1 # length=0\nSECRET_PW_VERSION=v2\t# length=20 charset=hex\nLAST: 'no newline'";
+    // A comment of an old editor's is no reason to read nothing.
+    let sample = [b"# caf\xe9\n".as_slice(), sample.trim_start_matches('\u{feff}').as_bytes()].concat();
+    commit(&swarm, &[("compose.yml", file.as_bytes()), (".env.sample", &sample), ("abra.sh", b"")]);
+    looks_at_the_service(&swarm);
+    let step = swarm.run().args(["--stages", "install"]).start();
+    let _green = swarm.clean_end(step, 0);
+    assert_holds(
+        &swarm,
+        &[
+            ("HASH", "$2y$05$abcdefghijklmnop"),
+            ("FALLBACK", "fallback"),
+            // A value stands for what was said before it.
+            ("MULTI", "line one\nline "),
+            ("AFTER", "after"),
+            ("ESC", "say \"hi\""),
+            ("LAST", "no newline"),
+            ("LITERAL", "a$b"),
+            ("WITHDEF", "dflt"),
+            ("IN", "<line one\nline >"),
+        ],
+    );
+}
+
+/// A run of this sample is red, at once and for this reason, and makes nothing.
+fn is_red(sample: &[u8], reason: &str) {
+    let swarm = SwarmHost::new();
+    commit(
+        &swarm,
+        &[("compose.yml", compose("ccci-test:1", "[A]").as_bytes()), (".env.sample", sample), ("abra.sh", b"")],
+    );
+    let step = swarm.run().args(["--stages", "install"]).start();
+    let results = swarm.clean_end(step, 1).results();
+    assert!(results["reason"].as_str().unwrap().contains(reason), "{} for {reason}", results["reason"]);
+    assert_eq!(results["deploy_count"]["counted"], 0, "{}", results["deploy_count"]);
+}
+
+pub(crate) fn an_env_file_that_cannot_be_read_is_red_and_its_line_is_named() {
+    is_red(b"TYPE=pair\nGREETING=caf\xe9\n", ".env.sample:2: the value of GREETING is no UTF-8");
+    is_red(b"TYPE=pair\nHASH=$2y$05$abc\n", ".env.sample:2: the value of HASH: `$2y` is no variable");
+    let doubling = format!("A=xxxxxxxx\n{}", "A=$A$A\n".repeat(40));
+    is_red(doubling.as_bytes(), ".env.sample:15: the value of A: it gets longer than");
+}
+
+pub(crate) fn a_secret_that_docker_would_refuse_is_red_and_its_variable_is_named() {
+    is_red(b"SECRET_PW_VERSION=v1 # length=0\n", "SECRET_PW_VERSION: length=0: a secret has 1 to 4096 characters");
+    is_red(b"SECRET_PW_VERSION=v1 # length=99999999999\n", "SECRET_PW_VERSION: length=99999999999");
+    is_red(b"SECRET_PW_VERSION=\n", "SECRET_PW_VERSION: it has no version");
+    is_red(b"SECRET_PW_VERSION=a/b\n", "SECRET_PW_VERSION: Docker takes no secret of the name");
+}

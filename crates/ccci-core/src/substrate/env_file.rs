@@ -103,7 +103,7 @@ pub fn set(text: &[u8], vars: &[(&str, &str)]) -> Result<Vec<u8>, EnvError> {
         // In a comment that has another one in it only quotes say where the value ends.
         let quoted = quote(value, holds_comment(comment)).ok_or_else(|| EnvError {
             line: old.as_ref().map_or(0, |old| old.line),
-            why: format!("the value for {name} cannot be written: it ends with a backslash, and needs quotes"),
+            why: format!("the value for {name} cannot be written so that abra reads it: it needs quotes, and ends with a quote or a backslash"),
         })?;
         let mut line = format!("{name}={quoted}").into_bytes();
         if !comment.is_empty() && !value.is_empty() {
@@ -153,6 +153,10 @@ fn quote(value: &str, always: bool) -> Option<String> {
     // In single quotes everything is what it is.
     if !value.contains(['\'', '$', '\r']) {
         return Some(format!("'{value}'"));
+    }
+    // abra takes all quotes at the end for the one that closes.
+    if value.ends_with('"') {
+        return None;
     }
     let mut out = String::from("\"");
     let mut chars = value.chars().peekable();

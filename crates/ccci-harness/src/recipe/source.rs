@@ -3,6 +3,8 @@
 //! A shared tree could be flipped by another run (incident `[fetch]`), so every run clones into its
 //! own `ABRA_DIR`.
 
+mod caveats;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,14 +72,26 @@ impl Source {
     pub(crate) fn fetch(from: &str, wanted: &str, tree: &Path, console: &mut Console) -> Result<Self, SourceError> {
         clone(from, tree, console)?;
         let wanted = if wanted.is_empty() { "HEAD" } else { wanted };
-        let commit = resolve(tree, wanted).ok_or_else(|| {
-            SourceError::NoSuch(format!(
-                "{from} has no commit, branch or tag `{wanted}`; is it pushed, and spelled so?"
-            ))
-        })?;
+        let commit = match resolve(tree, wanted) {
+            Some(commit) => commit,
+            None if is_commit_id(wanted) => left_behind(from, wanted, tree, console)?,
+            None => {
+                return Err(SourceError::NoSuch(format!(
+                    "{from} has no commit, branch or tag `{wanted}`; is it pushed, and spelled so?"
+                )));
+            }
+        };
         let source = Self { head: Release::at(tree, commit), tree: tree.to_owned() };
         source.checkout(&source.head)?;
         Ok(source)
+    }
+
+    /// What the tree does not have though its commit names it, one line each.
+    ///
+    /// # Errors
+    /// [`SourceError::Host`].
+    pub(crate) fn caveats(&self) -> Result<Vec<String>, SourceError> {
+        caveats::of(&self.tree, &self.head.commit)
     }
 
     /// The newest release, or the main branch of a recipe that has none.
@@ -200,6 +214,50 @@ fn clone(from: &str, tree: &Path, console: &mut Console) -> Result<(), SourceErr
     Err(SourceError::Host(format!("{from}: {last}")))
 }
 
+/// A whole id; nothing less can be asked for.
+fn is_commit_id(wanted: &str) -> bool {
+    matches!(wanted.len(), 40 | 64) && wanted.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Fetches a commit that no branch or tag leads to: a force-push or a deleted branch has left it behind, and forges
+/// keep such for a while.
+fn left_behind(from: &str, commit: &str, tree: &Path, console: &mut Console) -> Result<String, SourceError> {
+    let fetch = git(tree).args(["-c", "safe.directory=*", "fetch", "--quiet", "--no-tags", "origin", commit]);
+    let mut last = String::new();
+    for attempt in 1..=TRIES {
+        match fetch.run_ok(&mut |_| {}) {
+            Ok(_) => {
+                console
+                    .say(&format!("== no branch or tag of the source has {commit:.12} any more: fetched by its id =="));
+                return resolve(tree, commit)
+                    .ok_or_else(|| SourceError::NoSuch(format!("{commit} is no commit of {from}")));
+            }
+            Err(ProcessError::Failed { tail, .. }) if is_gone(&tail) => {
+                return Err(SourceError::NoSuch(format!(
+                    "commit {commit} is gone from {from}: no branch or tag has it, as after a force-push or when a branch \
+                     was deleted, and it is not given out by its id either ({}); test the branch's new head",
+                    fatal(&tail)
+                )));
+            }
+            Err(ProcessError::Failed { tail, .. }) if !tail.trim().is_empty() => last = fatal(&tail),
+            Err(error) => last = error.to_string(),
+        }
+        if attempt < TRIES {
+            console.say(&format!("   fetch of {commit:.12} failed, trying again ({attempt} of {TRIES})"));
+            // As for the clone.
+            let _over = wait_ready(&mut [], Some(Duration::from_secs(u64::from(attempt))));
+        }
+    }
+    Err(SourceError::Host(format!("{from}: {last}")))
+}
+
+/// How git says that a repository does not have a commit, or does not give it out.
+fn is_gone(tail: &str) -> bool {
+    ["not our ref", "unadvertised object", "couldn't find remote ref", "did not contain", "bad object"]
+        .iter()
+        .any(|words| tail.contains(words))
+}
+
 /// git says "not found" in these ways; everything else may be the network. A forge that hides what is private
 /// asks for a name and a password where nothing is, and nobody answers.
 fn is_missing(tail: &str) -> bool {
@@ -255,6 +313,15 @@ mod tests {
         assert_eq!(fatal("error: askpass\nfatal: could not read Username for 'x'"), "could not read Username for 'x'");
         assert_eq!(fatal("\n  ssh: connect to host x port 22: refused\n"), "ssh: connect to host x port 22: refused");
         assert_eq!(fatal(""), "");
+    }
+
+    #[test]
+    fn a_commit_that_was_left_behind_is_asked_for_by_its_whole_id() {
+        assert!(is_commit_id(&"0a".repeat(20)) && is_commit_id(&"0A".repeat(32)));
+        assert!(!is_commit_id("0a0a0a0a") && !is_commit_id(&"0g".repeat(20)) && !is_commit_id("main"));
+        assert!(is_gone("fatal: remote error: upload-pack: not our ref 0a0a"));
+        assert!(is_gone("error: Server does not allow request for unadvertised object 0a0a"));
+        assert!(!is_gone("fatal: unable to access 'https://x/': Could not resolve host: x"));
     }
 
     #[test]

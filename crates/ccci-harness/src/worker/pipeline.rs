@@ -78,6 +78,10 @@ fn through(
     let staged = plan.places.abra_dir.join("recipes").join(&job.recipe).display().to_string();
     let from = if job.skip_fetch { &staged } else { &job.src };
     let source = Source::fetch(from, &job.git_ref, &abra.recipe(&job.recipe), console)?;
+    for caveat in source.caveats()? {
+        console.say(&format!("!! {caveat}"));
+        report(dir, Event::Note { text: caveat });
+    }
     let folder = test_folder(plan, job, dir, &source, console)?;
     let kept = match job.quick {
         true => Some(kept::look(plan, job, &folder, &source, dir, console)?),

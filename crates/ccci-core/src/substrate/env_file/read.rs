@@ -1,7 +1,7 @@
 //! Reading: where a statement begins and ends, and what it assigns.
 //!
 //! It is godotenv's way (v1.5.1), which is abra's, statement by statement: a file is no list of lines there. What is
-//! read in another way is said in `docs/recipes.md` and held by `tests/env_files.rs`, which asks godotenv itself.
+//! read in another way is said in `docs/recipes.md` and held by `tests/godotenv.rs`, which asks godotenv itself.
 
 use std::ops::Range;
 

@@ -66,12 +66,13 @@ fn a_value_is_read_back_whole() {
         "two\nlines",
         "'\r\n",
         "a\\b",
-        "' \\\\ \"",
+        "' \\\\ \" ",
         "",
     ];
     for value in all {
         assert_eq!(parse(&set(b"", &[("A", value)]).unwrap()).unwrap()["A"], value, "{value:?}");
     }
+    assert!(set(b"", &[("A", "' \"")]).is_err());
     assert!(set(b"", &[("A", " a\\")]).unwrap_err().why.contains("value for A"));
 }
 
