@@ -36,18 +36,17 @@ pub(super) fn of(tree: &Path, commit: &str) -> Result<Vec<String>, SourceError> 
             return Err(SourceError::Host(format!("git ls-tree printed `{text}`, which is no entry")));
         };
         let words: Vec<&str> = head.split_whitespace().collect();
-        match words.as_slice() {
-            ["160000", ..] => found.push(format!("`{path}` is a submodule, and its files are not fetched")),
-            [mode, _, _, size]
-                if mode.starts_with("100") && size.parse().is_ok_and(|size: u64| size <= LONGEST_POINTER) =>
-            {
-                if is_pointer(&tree.join(path))
-                    .map_err(|error| SourceError::Host(format!("cannot read {path}: {error}")))?
-                {
-                    pointers.push(path.to_owned());
-                }
-            }
-            _ => {}
+        let [mode, _, _, size] = words.as_slice() else {
+            return Err(SourceError::Host(format!("git ls-tree printed `{text}`, which is no entry")));
+        };
+        if *mode == "160000" {
+            found.push(format!("`{path}` is a submodule, and its files are not fetched"));
+            continue;
+        }
+        let small = mode.starts_with("100") && size.parse().is_ok_and(|size: u64| size <= LONGEST_POINTER);
+        let cannot = |error| SourceError::Host(format!("cannot read {path}: {error}"));
+        if small && is_pointer(&tree.join(path)).map_err(cannot)? {
+            pointers.push(path.to_owned());
         }
     }
     if let Some(first) = pointers.first() {
