@@ -279,9 +279,10 @@ fn hostile_answers_cost_a_line_in_the_log_and_nothing_else() {
         ("GET /api/v1/user", answer(200, &"x".repeat(5 * 1024 * 1024)), "longer than 4 MiB"),
         ("GET /api/v1/repos/coop/hello/issues", answer(200, "[{\"id\":\"one\"}]"), "cannot be understood"),
     ] {
-        // For the beginning, which may be called off before it gets there, and for the end.
-        forge.fault(request, fault.clone());
-        forge.fault(request, fault);
+        // For the beginning, which may be called off before it gets there, and for the end; a list is asked for twice.
+        for _ in 0..4 {
+            forge.fault(request, fault.clone());
+        }
         let ended = of_head(&host).env("REF", "").end().expect_clean(0);
         let line = ended.log().lines().find(|line| line.contains("!! ")).unwrap_or_default().to_owned();
         assert!(line.contains(says), "{says}: {}", ended.log());
