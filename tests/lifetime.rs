@@ -476,6 +476,49 @@ fn a_descendant_that_shed_its_environment_ends_with_the_run() {
     }
 }
 
+/// The control groups of this name that are there now, in every hierarchy.
+fn groups_called(name: &str) -> Vec<std::path::PathBuf> {
+    fn below(dir: &std::path::Path, name: &str, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.extend(Some(entry.path()).filter(|_| entry.file_name() == name));
+                below(&entry.path(), name, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(std::path::Path::new("/sys/fs/cgroup"), name, &mut found);
+    found
+}
+
+#[test]
+fn what_forks_for_ever_ends_with_the_run_and_leaves_no_group() {
+    let host = Host::new();
+    host.settings("grace = \"200ms\"\n[limits]\nchildren_pids = 60\n");
+    let gate = host.gate("bomb");
+    // Each has shed its tag and starts the next one before it ends, faster than a list of processes is read; whoever of
+    // them is killed has others. No more than the limit and the namespace take.
+    let bomb = "import os\nos.setsid()\nwhile True:\n    try:\n        if os.fork() == 0: os.setsid(); continue\n        os._exit(0)\n    except BlockingIOError: pass\n";
+    std::fs::write(host.path("bomb.py"), bomb).unwrap();
+    let start = format!("env -i \"$(command -v python3)\" '{}' >/dev/null 2>&1 &", host.path("bomb.py").display());
+    let seen = host.path("seen");
+    let look = format!("cat /proc/self/cgroup >'{}'", seen.display());
+    let bombs = [start.as_str(); 8].join("\n");
+    let _folder = host.folder("hello").script("test_install.sh", &format!("{look}\n{bombs}\n{}", gate.pass()));
+    let step = host.run().args(["--stages", "install"]).under(&OWN_PIDS).start();
+    gate.reached();
+    let seen = std::fs::read_to_string(&seen).unwrap();
+    let group = seen.lines().find_map(|line| line.rsplit('/').next().filter(|name| name.starts_with("cc-ci-run-")));
+    let made = group.map(groups_called);
+    gate.open();
+    let ended = step.end();
+    assert!(ended.code == 0 || ended.code == 69, "{} {}", ended.code, ended.err());
+    assert_eq!(ended.results()["flags"]["clean_teardown"], true, "{}", ended.log());
+    assert!(made.is_some_and(|made| !made.is_empty()), "a test is in no group of its run: {seen}");
+    assert_eq!(group.map(groups_called), Some(Vec::new()), "a group is left");
+    host.assert_clean();
+}
+
 #[test]
 fn a_closed_stdout_changes_nothing() {
     let host = Host::new();

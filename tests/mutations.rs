@@ -27,6 +27,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
         Protection::Cloexec => ("concurrency", "a_dead_holders_lock_is_free_at_once_though_its_services_live"),
         Protection::ParentDeathSignal => ("lifetime", "a_cancel_leaves_nothing::Install"),
         Protection::SignalShield => ("lifetime", "a_signal_that_ends_others_by_default_ends_no_guardian"),
+        Protection::RunGroup => ("lifetime", "what_forks_for_ever_ends_with_the_run_and_leaves_no_group"),
         Protection::CollectOrphans => ("lifetime", "orphans_are_collected_at_once_and_no_end_of_a_child_is_lost"),
         Protection::Continue => ("lifetime", "what_is_stopped_goes_on_to_hear_that_it_is_to_end"),
         Protection::ReaperStart => {

@@ -96,6 +96,22 @@ impl Default for Snapshots {
     }
 }
 
+/// What the programs that a run starts may use together: its tests, its hooks and the tools.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Processes and threads. Default 4096: more than any suite has, and too few to take a host with them.
+    pub children_pids: Option<NonZeroU32>,
+    /// Megabytes of memory. Default: none, as a suite takes what it takes.
+    pub children_memory_mb: Option<NonZeroU64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { children_pids: NonZeroU32::new(4096), children_memory_mb: None }
+    }
+}
+
 /// A host's settings, as the file has them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,6 +161,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// How long run directories are kept.
     pub retention: Retention,
+    /// What the programs that a run starts may use together.
+    pub limits: Limits,
     /// What is kept of recipes' data for quick runs.
     pub snapshots: Snapshots,
     /// Who is told of the runs of pull requests.
@@ -174,6 +192,7 @@ impl Default for Settings {
             approved_tests: Vec::new(),
             policy: PolicySettings::default(),
             retention: Retention::default(),
+            limits: Limits::default(),
             snapshots: Snapshots::default(),
             forge: None,
             bridge: None,

@@ -8,6 +8,7 @@
 
 mod child;
 pub mod foreground;
+pub mod group;
 mod handle;
 mod job;
 pub mod orphans;

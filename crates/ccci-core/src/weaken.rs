@@ -33,6 +33,8 @@ protections! {
     ParentDeathSignal,
     /// A signal that ends or stops a process by default does neither to a guardian.
     SignalShield,
+    /// What a run starts is in a control group, which is ended as a whole.
+    RunGroup,
     /// Orphans that the run's parts adopted are collected.
     CollectOrphans,
     /// A process that was stopped goes on to hear its SIGTERM.

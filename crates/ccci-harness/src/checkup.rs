@@ -8,7 +8,7 @@ use std::time::Duration;
 use ccci_core::config::{Places, Settings};
 use ccci_core::docker::host::{Addresses, Disk, Host, disk};
 use ccci_core::docker::{Docker, Endpoint};
-use ccci_core::process::{Job, find_program};
+use ccci_core::process::{Job, find_program, group};
 use ccci_forge::api::Api;
 use ccci_forge::remote::one_line;
 use serde::Serialize;
@@ -78,6 +78,25 @@ pub(crate) fn all(places: &Places) -> Vec<Finding> {
     findings.extend(disk(existing(&places.runs_dir)).map(|seen| space("disk of the run directories", &seen)));
     findings.extend(docker());
     findings
+}
+
+/// What a run's children are in, so that they end as a whole. Never a failure: without it they are found one by one.
+pub(crate) fn control_group(settings: &Settings) -> Finding {
+    const NAME: &str = "control group";
+    match group::probe(&settings.limits) {
+        Some(group) => {
+            let (pids, memory) = group.limits;
+            let limits = [("processes", pids), ("memory", memory)].into_iter().filter(|(_, limited)| *limited);
+            let limits: Vec<&str> = limits.map(|(what, _)| what).collect();
+            let limits = if limits.is_empty() { "nothing".to_owned() } else { limits.join(" and ") };
+            ok(NAME, format!("one for each run, ended as a whole; limited: {limits}"))
+        }
+        None => warn(
+            NAME,
+            "none can be made: what a run leaves running is looked for one by one",
+            "run as root, or with `Delegate=yes` in the unit of the CI's runner",
+        ),
+    }
 }
 
 /// The forge, if results are told to one. It never fails a run, so it is a warning at most.

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use ccci_core::config::Settings;
 use ccci_core::lifetime::parent;
 use ccci_core::lifetime::signals::Signals;
-use ccci_core::process::orphans;
+use ccci_core::process::{group, orphans};
 use ccci_core::reason;
 use ccci_core::rundir::{RunDir, file};
 use ccci_core::visible;
@@ -137,6 +137,7 @@ fn begin(request: impl FnOnce(&Path) -> anyhow::Result<Request>) -> anyhow::Resu
     let signals = Signals::listen().context("cannot listen for signals")?;
     let cwd = request::caller_dir()?;
     let parent = parent::arm()?;
+    group::leave_anothers();
     orphans::adopt().context("cannot adopt orphans")?;
     spare_the_keeper();
     let request = request(&cwd)

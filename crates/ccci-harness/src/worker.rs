@@ -23,7 +23,7 @@ use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::exec::{adopt_fd, succeed, succeed_on_signal};
 use ccci_core::lifetime::signals;
 use ccci_core::lock::AppLock;
-use ccci_core::process::{orphans, tagged};
+use ccci_core::process::{group, orphans, tagged};
 use ccci_core::rundir::RunDir;
 use ccci_core::weaken::{self, Protection};
 
@@ -64,6 +64,7 @@ pub(crate) fn main(plan: &Plan, dir: &RunDir, lock: RawFd, alive: RawFd, claim: 
     }
     // Held until the end of the teardown, or the exec: the reaper goes on with the same fd.
     let lock = AppLock::adopt(plan.lock_path()?, fd)?;
+    let _where_it_can_be_made = group::make(&plan.lock_mark(), &plan.settings.limits);
     work(plan, dir, &lock);
     if !weaken::on(Protection::BecomeReaper) {
         return Ok(0);

@@ -8,6 +8,9 @@
 use std::ffi::{CString, c_char, c_int};
 use std::io;
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::libc;
@@ -38,6 +41,8 @@ pub struct Birth {
     /// Whether the signals of [`signals::CANCEL`] start blocked; nothing is blocked otherwise, as a
     /// blocked mask is inherited (incident `[restart]`).
     pub block_cancel: bool,
+    /// Whether it is put into the run's control group, where there is one.
+    pub in_group: bool,
     /// One fd that it keeps (the lock's); every other is closed on exec.
     pub keep_fd: Option<RawFd>,
     /// A second fd that it keeps, likewise.
@@ -46,6 +51,16 @@ pub struct Birth {
     pub keep_claim: Option<RawFd>,
     /// Added willingness to be killed when memory runs out (0 to 1000).
     pub oom_score_adj: Option<i32>,
+}
+
+/// Where a child puts itself into the run's control groups.
+static GROUPS: OnceLock<Vec<CString>> = OnceLock::new();
+
+/// Names the control groups that children join from here on, in this process and its copies; once.
+pub fn children_join(groups: Vec<PathBuf>) {
+    let procs = groups.into_iter().map(|dir| CString::new(dir.join("cgroup.procs").into_os_string().into_vec()));
+    // A path that the kernel told has no NUL, and who has joined one group stays with it.
+    let _kept = GROUPS.set(procs.flatten().collect());
 }
 
 /// What a child does first to be as `birth` says, `parent` being who started it and `score` the text of its
@@ -72,6 +87,14 @@ pub(super) fn prepare(birth: &Birth, parent: libc::pid_t, score: Option<&[u8]>) 
         }
         for fd in [birth.keep_fd, birth.keep_fd_too, birth.keep_claim].into_iter().flatten() {
             check(libc::fcntl(fd, libc::F_SETFD, 0))?;
+        }
+        for procs in birth.in_group.then(|| GROUPS.get()).flatten().into_iter().flatten() {
+            // Best effort: who cannot be put there is ended by its tag.
+            let fd = libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if fd >= 0 {
+                libc::write(fd, c"0".as_ptr().cast(), 1);
+                libc::close(fd);
+            }
         }
         if let Some(score) = score {
             // Best effort: a container may not let us.

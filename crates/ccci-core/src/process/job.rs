@@ -21,7 +21,7 @@ use crate::lifetime::launch::Program;
 
 /// It dies with us, and before us when memory runs out: it is the test, we are its guardian.
 fn ward() -> Birth {
-    Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), ..Birth::default() }
+    Birth { death_signal: Some(Signal::SIGKILL), oom_score_adj: Some(500), in_group: true, ..Birth::default() }
 }
 
 /// A finished job.
@@ -241,7 +241,7 @@ impl Job {
     pub fn detach(&self, log: &File) -> Result<Pid, ProcessError> {
         let started = (|| {
             let stdio = [null()?, log.try_clone()?.into(), log.try_clone()?.into()].map(Some);
-            self.start(stdio, Birth { new_session: true, death_signal: None, ..ward() })
+            self.start(stdio, Birth { new_session: true, death_signal: None, in_group: false, ..ward() })
         })();
         let started = started.map_err(|source| ProcessError::Start { command: self.command_line(), source })?;
         Ok(started.pid)

@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::procfs::{Process, is_gone, is_in_exec, name, stat_fields};
-use super::{tree, wait_ready};
+use super::{group, tree, wait_ready};
 use crate::lifetime::clock::Deadline;
 use crate::weaken::{self, Protection};
 
@@ -176,11 +176,10 @@ pub fn end_all(tag: &Tag, grace: Duration) -> Result<Vec<String>, TagError> {
             }
         }
     };
+    let mut any = false;
     if !grace.is_zero() {
         let found = find(tag)?;
-        if found.is_empty() {
-            return Ok(ended);
-        }
+        any |= !found.is_empty();
         remember(&found);
         for process in &found {
             let _gone = pidfd_send_signal(&process.fd, rustix::process::Signal::TERM);
@@ -191,10 +190,23 @@ pub fn end_all(tag: &Tag, grace: Duration) -> Result<Vec<String>, TagError> {
         }
         wait_gone(&found, grace)?;
     }
+    // As a whole, where the run has a control group: whoever forks faster than it is looked for, too.
+    let in_group = match tag {
+        Tag::Run { lock, .. } => group::end(lock, false),
+        Tag::Lock(lock) => group::end(lock, true),
+        Tag::Variable(..) => Ok(Vec::new()),
+    };
+    let known: Vec<String> = in_group.map_err(|error| TagError::Survivors(error.to_string()))?;
     let limit = Deadline::after(Duration::from_secs(10));
+    let mut quiet = 0;
     loop {
         let found = find(tag)?;
-        if found.is_empty() {
+        quiet = if found.is_empty() { quiet + 1 } else { 0 };
+        any |= !found.is_empty();
+        // One look goes through the processes from the first to the last, and what was just forked may be behind it.
+        if quiet > usize::from(any) {
+            let more: Vec<String> = known.into_iter().filter(|name| !ended.contains(name)).collect();
+            ended.extend(more);
             return Ok(ended);
         }
         if limit.passed() {

@@ -17,6 +17,7 @@ use crate::paint::{BAD, GOOD, Paint, WAITS};
 pub(crate) fn main(output: Output, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(config)?;
     let mut findings = checkup::all(&Places::find(&settings)?);
+    findings.push(checkup::control_group(&settings));
     findings.extend(checkup::ingress(&settings));
     findings.extend(checkup::forge(&settings));
     if output.json {
