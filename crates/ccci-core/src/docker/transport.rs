@@ -271,7 +271,7 @@ mod tests {
     fn a_swarm_that_cannot_list_is_not_an_empty_one() {
         let refused = (503, r#"{"message":"This node is not a swarm manager."}"#);
         let info = |state: &str| {
-            format!(r#"{{"ServerVersion":"1","DockerRootDir":"/d","Swarm":{{"LocalNodeState":"{state}"}}}}"#)
+            format!(r#"{{"ServerVersion":"1","DockerRootDir":"/d","NCPU":1,"Swarm":{{"LocalNodeState":"{state}"}}}}"#)
         };
         for state in ["active", "locked", "pending", "error"] {
             let result = answered(&[(200, ""), refused, (200, &info(state))], |docker| docker.services());

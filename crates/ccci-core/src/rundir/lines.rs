@@ -62,8 +62,11 @@ pub(super) fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     let mut apart = Vec::with_capacity(line.len() + 1);
     apart.push(b'\n');
     apart.extend_from_slice(line);
-    for _ in 0..TRIES {
-        let heal = !ends_a_line(&file, file.metadata()?.len())? && weaken::on(Protection::HealedLine);
+    for tried in 0..TRIES {
+        // After a try that failed nothing is looked at any more: behind a newline of its own a line is whole, whoever
+        // leaves a half in this moment.
+        let behind_half = tried > 0 || !ends_a_line(&file, file.metadata()?.len())?;
+        let heal = behind_half && weaken::on(Protection::HealedLine);
         let bytes = if heal { &*apart } else { line };
         let written = match file.write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
