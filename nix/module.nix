@@ -354,9 +354,16 @@ in
           SystemCallErrorNumber = "EPERM";
           UMask = "0077";
 
-          # Docker is asked over its socket, and nobody else over anything.
-          PrivateNetwork = true;
-          RestrictAddressFamilies = [ "AF_UNIX" ];
+          # Docker is asked over its socket. A forge is told of a run whose guardians all died, and nobody else is
+          # asked anything.
+          PrivateNetwork = !(cfg.settings ? forge);
+          RestrictAddressFamilies = [
+            "AF_UNIX"
+          ]
+          ++ lib.optionals (cfg.settings ? forge) [
+            "AF_INET"
+            "AF_INET6"
+          ];
 
           # Every process, and /proc/locks, have to be seen: unseen would mean "dead", and what is
           # dead is reaped.
@@ -379,7 +386,8 @@ in
           PrivateTmp = true;
           PrivateDevices = true;
           ProtectClock = true;
-          ProtectControlGroups = true;
+          # A dead run's control group is ended as a whole, and removed.
+          ProtectControlGroups = false;
           ProtectHostname = true;
           ProtectKernelLogs = true;
           ProtectKernelModules = true;
@@ -493,9 +501,13 @@ in
         path = [ package ];
         # As Environment=: an EnvironmentFile that sets it too would win, so leave it out there.
         environment.DRONE_RUNNER_CAPACITY = toString cfg.maxTests;
-        # Stopping the runner cancels its runs, and they may take their whole teardown budget to
-        # clean up; systemd's 90 seconds would kill keeper and reaper together.
-        serviceConfig.TimeoutStopSec = mkDefault "15min";
+        serviceConfig = {
+          # Each run makes a control group below the runner's, so that all it started can be ended at once.
+          Delegate = mkDefault true;
+          # Stopping the runner cancels its runs, and they may take their whole teardown budget to
+          # clean up; systemd's 90 seconds would kill supervisor and reaper together.
+          TimeoutStopSec = mkDefault "15min";
+        };
       };
     })
   ]);
