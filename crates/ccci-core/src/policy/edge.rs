@@ -94,7 +94,7 @@ fn traefik(at: &str, parts: &[&str], value: &str, found: &mut Found<'_>) {
     let domain = found.app.domain;
     let own = |host: &str| is_own_host(host, domain);
     match parts {
-        [protocol @ ("http" | "tcp" | "udp"), kind, name, rest @ ..] => {
+        ["http" | "tcp", kind, name, rest @ ..] => {
             if !name.contains(&found.app.stack.to_lowercase()) {
                 found.add(
                     Rule::Routes,
@@ -103,11 +103,15 @@ fn traefik(at: &str, parts: &[&str], value: &str, found: &mut Found<'_>) {
                     "put ${STACK_NAME} into the name",
                 );
             }
-            router(at, protocol, kind, rest, value, found);
+            router(at, kind, rest, value, found);
         }
         // The first version: with or without a segment's name.
         ["frontend", "rule"] | [_, "frontend", "rule"] if !value.is_empty() && !is_bounded(value, &own) => {
             catches_others(at, value, found);
+        }
+        ["udp", "routers", ..] => {
+            let what = "a router of UDP takes all that comes to an entry point";
+            found.add(Rule::Routes, at, what, super::OR_OPERATOR);
         }
         ["tls", ..] => {
             let what = "options of TLS are for all apps of the proxy";
@@ -117,7 +121,7 @@ fn traefik(at: &str, parts: &[&str], value: &str, found: &mut Found<'_>) {
     }
 }
 
-fn router(at: &str, protocol: &str, kind: &str, rest: &[&str], value: &str, found: &mut Found<'_>) {
+fn router(at: &str, kind: &str, rest: &[&str], value: &str, found: &mut Found<'_>) {
     let domain = found.app.domain;
     let own = |host: &str| is_own_host(host, domain);
     match (kind, rest) {
@@ -141,8 +145,16 @@ fn router(at: &str, protocol: &str, kind: &str, rest: &[&str], value: &str, foun
             let what = format!("`{value}` is not the app's own, and would be shown at its domain");
             found.add(Rule::Routes, at, what, "name a service of this stack");
         }
-        ("routers", ["entrypoints"]) if protocol == "udp" => {
-            let what = "a router of UDP takes all that comes to an entry point";
+        ("middlewares", ["errors", "service"]) if is_anothers(value, found) => {
+            let what = format!("`{value}` is not the app's own, and would be shown at its domain");
+            found.add(Rule::Routes, at, what, "name a service of this stack");
+        }
+        ("middlewares", ["forwardauth", "address"]) if !is_own_address(value, found) => {
+            let what = format!("the proxy would ask `{value}`, from its own network");
+            found.add(Rule::Routes, at, what, "ask a service of this stack: http://${STACK_NAME}_NAME");
+        }
+        ("middlewares", ["plugin", ..]) => {
+            let what = "a plugin is a program of the proxy";
             found.add(Rule::Routes, at, what, super::OR_OPERATOR);
         }
         ("services", parts) if parts.contains(&"url") || parts.contains(&"address") => {
@@ -158,9 +170,24 @@ fn catches_others(at: &str, value: &str, found: &mut Found<'_>) {
     found.add(Rule::Routes, at, what, WRITE_DOMAIN);
 }
 
-/// Whether a router's service is of another provider, or of another stack.
+/// Whether a service is of another provider, or of another stack. Names without a provider are of all stacks.
 fn is_anothers(value: &str, found: &Found<'_>) -> bool {
-    value.contains('@') && !value.contains(found.app.stack)
+    let (name, provider) = value.trim().split_once('@').unwrap_or((value.trim(), ""));
+    // It answers nothing: what a redirection leads to.
+    if value.trim() == "noop@internal" || name.is_empty() {
+        return false;
+    }
+    !name.to_lowercase().contains(&found.app.stack.to_lowercase()) || !["", "docker", "swarm"].contains(&provider)
+}
+
+/// Whether an address is of a service of this stack, or of the app's own domain.
+fn is_own_address(value: &str, found: &Found<'_>) -> bool {
+    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // What stands before an `@` is a name, and the host is behind it.
+    let host = authority.rsplit('@').next().unwrap_or_default().split(':').next().unwrap_or_default();
+    let own_service = host.strip_prefix(found.app.stack).is_some_and(|rest| rest.starts_with('_'));
+    own_service || !host.is_empty() && is_own_host(host, found.app.domain)
 }
 
 /// Directives of caddy that stand in no site are options of the whole proxy.
@@ -178,12 +205,46 @@ fn without_a_site(at: &str, labels: Option<&Value>, found: &mut Found<'_>) {
 }
 
 fn is_caddy(first: &str) -> bool {
-    first == "caddy" || first.strip_prefix("caddy_").is_some_and(|number| number.parse::<u32>().is_ok())
+    let numbered = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    first == "caddy" || first.strip_prefix("caddy_").is_some_and(numbered)
+}
+
+/// Directives of caddy that read the proxy's own files, run its programs, or reach into its network.
+const CADDYS_OWN: [&str; 11] = [
+    "acme_server",
+    "bind",
+    "exec",
+    "file_server",
+    "forward_auth",
+    "fs",
+    "import",
+    "metrics",
+    "php_fastcgi",
+    "root",
+    "templates",
+];
+
+/// A directive in the app's own site, at any depth; its order may stand in front (`caddy.1_root`).
+fn directive(at: &str, parts: &[&str], value: &str, found: &mut Found<'_>) {
+    let name = |part: &&str| {
+        let (order, name) = part.split_once('_').unwrap_or(("", part));
+        let ordered = !order.is_empty() && order.bytes().all(|byte| byte.is_ascii_digit());
+        if ordered { name.to_owned() } else { (*part).to_owned() }
+    };
+    if let Some(known) = parts.iter().map(name).find(|name| CADDYS_OWN.contains(&name.as_str())) {
+        let what = format!("`{known}` is about the proxy's own files, programs or network");
+        found.add(Rule::Routes, at, what, super::OR_OPERATOR);
+    }
+    let leads = parts.last().is_some_and(|part| name(part) == "reverse_proxy") && !value.is_empty();
+    if leads && !value.contains("{{upstreams") && !value.split_whitespace().all(|to| is_own_address(to, found)) {
+        let what = format!("the proxy would send the app's requests to `{value}`");
+        found.add(Rule::Routes, at, what, "write {{upstreams PORT}}");
+    }
 }
 
 fn caddy(at: &str, parts: &[&str], value: &str, found: &mut Found<'_>) {
     if parts.len() > 1 {
-        // Ordered directives: `caddy.1_import`. A part of the app's own site, unless there is no site.
+        directive(at, &parts[1..], value, found);
         return;
     }
     let sites: Vec<&str> = value.split([',', ' ', '\t', '\n']).filter(|site| !site.is_empty()).collect();

@@ -50,12 +50,18 @@ pub(super) fn external_name<'v>(key: &'v str, value: &'v Value) -> &'v str {
 
 fn external(at: &str, kind: &str, key: &str, value: &Value, policy: &Policy, found: &mut Found<'_>) {
     let name = external_name(key, value);
-    if !found.is_own(name) && !policy.external.contains(name) {
+    // A bare name is a network's: a volume of that name would be another's data, or made and left.
+    let allowed = match kind {
+        "network" => policy.external.contains(name),
+        _ => policy.external.contains(&format!("{kind}:{name}")),
+    };
+    if !found.is_own(name) && !allowed {
         found.add(
             Rule::External,
             at,
             format!("the {kind} `{name}` belongs to somebody else, and recipes of this host may use none by this name"),
-            "let the stack have its own; the operator may name it in [policy] external",
+            "let the stack have its own; the operator may name it in [policy] external (a network by its name, others as \
+             volume:NAME, secret:NAME, config:NAME)",
         );
     }
 }
@@ -104,7 +110,7 @@ fn volume(at: &str, value: &Value, found: &mut Found<'_>) {
         members(value.get("driver_opts")).map(|(key, value)| (key, text(value))).collect();
     // A tmpfs with a size is memory that has a bound; whatever else `local` mounts is the host's or another's.
     let option = |name: &str| options.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
-    let bounded = option("o").is_some_and(|o| o.split(',').any(has_size));
+    let bounded = option("o").is_some_and(has_size);
     let harmless = option("type") == Some("tmpfs") && option("device") == Some("tmpfs") && bounded;
     if !options.is_empty() && !harmless {
         let shown: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -117,12 +123,25 @@ fn volume(at: &str, value: &Value, found: &mut Found<'_>) {
     }
 }
 
-/// Whether an option of a tmpfs gives it a size.
-pub(super) fn has_size(option: &str) -> bool {
-    option.trim().strip_prefix("size=").is_some_and(|size| {
+/// Whether the options of a tmpfs give it a size. The kernel takes the last of several, so each must be one.
+pub(super) fn has_size(options: &str) -> bool {
+    let mut sizes = options.split(',').filter_map(|option| option.trim().strip_prefix("size=")).peekable();
+    let is_size = |size: &str| {
         let digits = size.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']);
-        !digits.is_empty() && digits != "0" && digits.bytes().all(|byte| byte.is_ascii_digit())
-    })
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.bytes().any(|byte| byte != b'0')
+    };
+    sizes.peek().is_some() && sizes.all(is_size)
+}
+
+/// A subnet of this many addresses or fewer leaves room for others in Docker's pools.
+const WIDEST_V4: u8 = 20;
+const WIDEST_V6: u8 = 48;
+
+/// Whether a subnet is wider than a stack has use for. What cannot be read is for Docker to refuse.
+fn is_wide(subnet: &str) -> bool {
+    let Some((address, length)) = subnet.split_once('/') else { return false };
+    let widest = if address.contains(':') { WIDEST_V6 } else { WIDEST_V4 };
+    length.trim().parse::<u8>().is_ok_and(|length| length < widest)
 }
 
 fn network(at: &str, value: &Value, found: &mut Found<'_>) {
@@ -149,6 +168,11 @@ fn network(at: &str, value: &Value, found: &mut Found<'_>) {
         && elements(Some(config)).len() > 8
     {
         found.add(Rule::Limits, &format!("{at}.ipam.config"), "more than 8 subnets", OR_OPERATOR);
+    }
+    let subnets = elements(ipam.and_then(|ipam| ipam.get("config"))).iter();
+    for subnet in subnets.filter_map(|config| config.get("subnet").and_then(Value::as_str)).filter(|one| is_wide(one)) {
+        let what = format!("`{subnet}` takes the addresses of other networks, or of the host's own");
+        found.add(Rule::Limits, &format!("{at}.ipam.config"), what, "leave it out, or take a /20 or less (IPv6: /48)");
     }
 }
 

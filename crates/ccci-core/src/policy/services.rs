@@ -6,7 +6,7 @@ use super::objects::{has_size, labels};
 use super::{Found, OR_OPERATOR, Policy, Rule, elements, is_set, members, text};
 
 /// Keys that stay inside the container, or that Docker's stacks ignore.
-const HARMLESS: [&str; 41] = [
+const HARMLESS: [&str; 38] = [
     "annotations",
     "attach",
     "build",
@@ -25,16 +25,13 @@ const HARMLESS: [&str; 41] = [
     "external_links",
     "extra_hosts",
     "group_add",
-    "healthcheck",
     "hostname",
-    "image",
     "init",
     "isolation",
     "links",
     "mac_address",
     "mem_limit",
     "mem_reservation",
-    "oom_score_adj",
     "platform",
     "profiles",
     "pull_policy",
@@ -51,7 +48,7 @@ const HARMLESS: [&str; 41] = [
 ];
 
 /// Keys that are judged here or beside, each by its value.
-const JUDGED: [&str; 25] = [
+const JUDGED: [&str; 28] = [
     "cap_add",
     "cgroup",
     "cgroup_parent",
@@ -62,11 +59,14 @@ const JUDGED: [&str; 25] = [
     "devices",
     "env_file",
     "gpus",
+    "healthcheck",
+    "image",
     "ipc",
     "labels",
     "logging",
     "network_mode",
     "networks",
+    "oom_score_adj",
     "pid",
     "ports",
     "privileged",
@@ -109,6 +109,8 @@ pub(super) fn judge(top: &Map<String, Value>, policy: &Policy, found: &mut Found
                 found.unknown(&format!("{at}.{key}"));
             }
         }
+        image(&at, service, found);
+        health(&at, service, found);
         privileges(&at, service, found);
         namespaces(&at, service, found);
         mounts(&at, service, found);
@@ -120,7 +122,33 @@ pub(super) fn judge(top: &Map<String, Value>, policy: &Policy, found: &mut Found
     }
 }
 
+/// What begins with a dash is an option of the program that pulls it.
+fn image(at: &str, service: &Value, found: &mut Found<'_>) {
+    if service.get("image").map(text).is_some_and(|image| image.trim_start().starts_with('-')) {
+        found.add(Rule::Names, &format!("{at}.image"), "this is no image's name", "name an image");
+    }
+}
+
+/// A check runs outside of what the container is limited to, as often as it says.
+fn health(at: &str, service: &Value, found: &mut Found<'_>) {
+    for key in ["interval", "start_interval"] {
+        let value = service.pointer(&format!("/healthcheck/{key}")).map(text).unwrap_or_default();
+        // Docker writes what is a second or longer with seconds, minutes or hours in front of these units.
+        let number = value.trim_end_matches(|c: char| c.is_alphabetic());
+        let is_short = value.ends_with('s') && value.len() > number.len() + 1 && !number.contains(char::is_alphabetic);
+        if is_short {
+            let what = format!("a check every `{value}` keeps the host busy with nothing else");
+            found.add(Rule::Limits, &format!("{at}.healthcheck.{key}"), what, "a second or more");
+        }
+    }
+}
+
 fn privileges(at: &str, service: &Value, found: &mut Found<'_>) {
+    let spared = service.get("oom_score_adj").map(text).is_some_and(|value| value.trim().starts_with('-'));
+    if spared {
+        let what = "other processes of the host would be killed before this app's when memory runs out";
+        found.add(Rule::Privileges, &format!("{at}.oom_score_adj"), what, OR_OPERATOR);
+    }
     for key in
         ["privileged", "cap_add", "devices", "device_cgroup_rules", "gpus", "runtime", "sysctls", "credential_spec"]
     {
@@ -194,7 +222,7 @@ fn mounts(at: &str, service: &Value, found: &mut Found<'_>) {
     for entry in elements(service.get("tmpfs")) {
         let entry = text(entry);
         let (_, options) = entry.split_once(':').unwrap_or_default();
-        if !options.split(',').any(has_size) {
+        if !has_size(options) {
             let what = format!("the tmpfs `{entry}` has no size, and may take all of the host's memory");
             found.add(Rule::Mounts, &format!("{at}.tmpfs"), what, "write `/path:size=64m`");
         }

@@ -129,16 +129,20 @@ fn what_belongs_to_others_is_named_by_the_operator() {
             let compose = json!({section: {"x": value}});
             refused(Rule::External, &format!("{section}.x"), &compose);
             let mut settings = PolicySettings::default();
-            settings.recipes.insert(
-                "hello".to_owned(),
-                Exception { external: ["theirs".to_owned()].into(), ..Exception::default() },
-            );
+            // A bare name is a network's.
+            let kind = section.trim_end_matches('s');
+            let named = if kind == "network" { "theirs".to_owned() } else { format!("{kind}:theirs") };
+            settings.recipes.insert("hello".to_owned(), Exception { external: [named].into(), ..Exception::default() });
             let tree = tempfile::tempdir().unwrap();
             let found = |recipe| judged_in(tree.path(), &compose, &Policy::of(&settings, recipe)).refused.len();
             assert_eq!((found("hello"), found("another")), (0, 1));
         }
     }
     refused(Rule::External, "networks.host", &json!({"networks": {"host": {"external": true}}}));
+    // What every recipe may use is the network of that name, and nothing else.
+    for section in ["volumes", "secrets", "configs"] {
+        refused(Rule::External, &format!("{section}.x"), &json!({section: {"x": {"external": true, "name": "proxy"}}}));
+    }
 }
 
 #[test]
@@ -162,7 +166,9 @@ fn nothing_of_the_host_is_mounted() {
     refused(Rule::Mounts, "services.app.volumes[0]", &mount(json!("/etc:/x")));
     refused(Rule::Mounts, "services.app.volumes[0].tmpfs.size", &mount(json!({"type": "tmpfs", "target": "/x"})));
     refused(Rule::Mounts, "services.app.tmpfs", &service("tmpfs", &json!("/run")));
-    refused(Rule::Mounts, "services.app.tmpfs", &service("tmpfs", &json!(["/run:size=0"])));
+    for options in ["size=0", "size=00", "size=1m,size=0", "size=0,size=1m", "size=m"] {
+        refused(Rule::Mounts, "services.app.tmpfs", &service("tmpfs", &json!([format!("/run:{options}")])));
+    }
 }
 
 #[test]
@@ -302,7 +308,7 @@ fn the_proxy_is_told_of_the_apps_own_domain_alone() {
         (router("rule"), "Host(`matrix.example.com`)".to_owned()),
         (router("rule"), "Host(``)".to_owned()),
         (router("service"), format!("{STACK}@swarm")),
-        (router("service"), "api".to_owned()),
+        (router("service"), format!("{STACK}_api")),
         (format!("traefik.tcp.routers.{STACK}_ssh.rule"), format!("HostSNI(`{DOMAIN}`)")),
         ("caddy_0".to_owned(), format!("https://{DOMAIN}:443/x www.{DOMAIN}")),
     ] {
@@ -461,4 +467,74 @@ fn variables_do_not_blow_a_file_up() {
     let found =
         judge_files(&[Source { name: "compose.yml", text: &text, value: &value }], &vars, tree.path(), &policy());
     assert_eq!(found.refused[0].rule, Rule::Limits);
+}
+
+#[test]
+fn a_stack_takes_no_more_of_the_host_than_its_share() {
+    let subnet = |subnet: &str| json!({"networks": {"x": {"ipam": {"config": [{"subnet": subnet}]}}}});
+    refused(Rule::Limits, "networks.x.ipam.config", &subnet("10.128.0.0/9"));
+    refused(Rule::Limits, "networks.x.ipam.config", &subnet("fd00::/8"));
+    accepted(&subnet("10.77.0.0/24"));
+    let check = |interval: &str| service("healthcheck", &json!({"test": ["CMD", "true"], "interval": interval}));
+    for short in ["1ms", "999.9ms", "5us", "5\u{b5}s", "1ns"] {
+        refused(Rule::Limits, "services.app.healthcheck.interval", &check(short));
+    }
+    for fine in ["1s", "30s", "1m30s", "1.5s", "1h0m0s", "1s500ms"] {
+        accepted(&check(fine));
+    }
+    refused(Rule::Privileges, "services.app.oom_score_adj", &service("oom_score_adj", &json!(-1000)));
+    accepted(&service("oom_score_adj", &json!(500)));
+    refused(Rule::Names, "services.app.image", &json!({"services": {"app": {"image": "--all-tags"}}}));
+}
+
+#[test]
+fn the_proxy_serves_nothing_of_others_and_nothing_of_its_own() {
+    let refused_label = |key: String, value: &str| {
+        let at = format!("services.app.deploy.labels.{key}");
+        refused(Rule::Routes, &at, &label(&key, value));
+    };
+    refused_label(format!("traefik.udp.routers.{STACK}-u.service"), "x");
+    for value in ["victim_ci_x-app", "api@internal", &format!("{STACK}_app@file")] {
+        refused_label(format!("traefik.http.routers.{STACK}.service"), value);
+        refused_label(format!("traefik.http.middlewares.{STACK}-e.errors.service"), value);
+    }
+    for value in ["http://127.0.0.1:8080/", "http://victim_app/", &format!("http://{STACK}_app@victim/")] {
+        refused_label(format!("traefik.http.middlewares.{STACK}-f.forwardauth.address"), value);
+    }
+    refused_label(format!("traefik.http.middlewares.{STACK}-p.plugin.x.y"), "z");
+    refused_label("caddy_99999999999".to_owned(), "victim.ci.x");
+    for (key, value) in [
+        ("caddy.root", "* /"),
+        ("caddy.file_server", "browse"),
+        ("caddy.1_import", "x"),
+        ("caddy.handle.0_root", "/"),
+        ("caddy.reverse_proxy", "victim:80"),
+    ] {
+        let compose = service("deploy", &json!({"labels": {"caddy": DOMAIN, key: value}}));
+        refused(Rule::Routes, &format!("services.app.deploy.labels.{key}"), &compose);
+    }
+    for (key, value) in [
+        (format!("traefik.http.routers.{STACK}.service"), format!("{STACK}_app")),
+        (format!("traefik.http.routers.{STACK}-r.service"), "noop@internal".to_owned()),
+        (format!("traefik.http.middlewares.{STACK}-f.forwardauth.address"), format!("http://{STACK}_app:9000/auth")),
+        (format!("traefik.http.middlewares.{STACK}-f.forwardauth.address"), format!("https://{DOMAIN}/auth")),
+    ] {
+        accepted(&label(&key, &value));
+    }
+}
+
+#[test]
+fn gits_own_folder_is_no_part_of_a_recipe() {
+    let tree = tempfile::tempdir().unwrap();
+    for dir in [".git", "sub/.git"] {
+        std::fs::create_dir_all(tree.path().join(dir)).unwrap();
+        std::fs::write(tree.path().join(dir).join("config"), "url = https://token@x").unwrap();
+        for path in [format!("{dir}/config"), format!("./sub/../{dir}/config")] {
+            std::fs::create_dir_all(tree.path().join("sub")).unwrap();
+            let error = Tree::new(tree.path()).read(path.as_ref(), 100).unwrap_err();
+            assert!(matches!(error, super::tree::Refused::Outside { .. }), "{error}");
+        }
+    }
+    std::fs::write(tree.path().join(".gitignore"), "x").unwrap();
+    assert!(Tree::new(tree.path()).read(".gitignore".as_ref(), 100).unwrap().is_some());
 }

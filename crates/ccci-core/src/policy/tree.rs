@@ -118,7 +118,10 @@ impl<'a> Tree<'a> {
             }
             Err(error) => return Err(unreadable(error)),
         };
-        if !real.starts_with(&root) {
+        // git's own folder is the clone's and not the recipe's: it knows where the clone came from.
+        let in_git =
+            |real: &Path| real.strip_prefix(&root).is_ok_and(|inside| inside.iter().any(|part| part == ".git"));
+        if !real.starts_with(&root) || in_git(&real) {
             return Err(outside(&real));
         }
         // Looked at before it is opened: opening a device can do something, and a FIFO would be waited for.

@@ -281,15 +281,22 @@ pub(crate) fn checkout(tree: &Path, release: &Release) -> Result<(), SourceError
     checkout.run_ok(&mut |_| {}).map(drop).map_err(|error| SourceError::Host(error.to_string()))
 }
 
-/// The commit of a ref: a remote branch, a tag or a commit id.
+/// The commit of a ref: a commit id, a tag or a remote branch. What has the form of a whole id is that commit and nothing
+/// else: a branch or tag that is called so would take the place of what was approved.
 pub(crate) fn resolve(tree: &Path, wanted: &str) -> Option<String> {
-    for candidate in [format!("refs/remotes/origin/{wanted}"), format!("refs/tags/{wanted}"), wanted.to_owned()] {
+    let candidates = match is_commit_id(wanted) {
+        true => vec![wanted.to_owned()],
+        false => vec![format!("refs/remotes/origin/{wanted}"), format!("refs/tags/{wanted}"), wanted.to_owned()],
+    };
+    for candidate in candidates {
         let spec = format!("{candidate}^{{commit}}");
         let parsed = git(tree).args(["rev-parse", "--verify", "--quiet", "--end-of-options", &spec]).capture();
         if let Ok(found) = parsed.run_ok(&mut |_| {}) {
             // With --end-of-options some versions of git print that word first.
             let text = String::from_utf8_lossy(&found.stdout).into_owned();
-            return text.lines().last().map(|line| line.trim().to_owned());
+            let commit = text.lines().last().map(|line| line.trim().to_owned());
+            // The id of a tag's own object is not that of its commit.
+            return commit.filter(|commit| !is_commit_id(wanted) || commit.eq_ignore_ascii_case(wanted));
         }
     }
     None

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccci_core::docker::Docker;
-use ccci_core::process::{Finished, Job, ProcessError, acts_on_programs};
+use ccci_core::process::{Finished, Job, ProcessError, acts_on_programs, read_limited};
 use ccci_core::weaken::{self, Protection};
 use serde_json::Value;
 
@@ -27,7 +27,11 @@ pub(super) struct Interpolation<'run> {
     names: Names,
 }
 
-/// How variables and their placeholders are called; nothing in the files or the values is called so.
+/// The values that take the place of placeholders may come to so many bytes, all together.
+const MOST: usize = 16 << 20;
+
+/// How variables and their placeholders are called; nothing in the files or the values is called so. Nobody can guess it:
+/// other files that Docker reads (`env_file`, the escapes of a string) would be taken for placeholders too.
 #[derive(Debug)]
 struct Names {
     variable: String,
@@ -43,7 +47,10 @@ impl<'run> Interpolation<'run> {
         let read =
             |file: &PathBuf| std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()));
         let texts: Vec<Vec<u8>> = files.iter().map(read).collect::<Result<_, _>>()?;
-        let names = Names::apart_from(&texts, vars);
+        let random =
+            || read_limited(Path::new("/dev/urandom"), 8).map_err(|error| format!("no random number: {error}"));
+        let names =
+            Names::apart_from(&texts, vars, &mut || Ok(random()?.iter().map(|byte| format!("{byte:02X}")).collect()))?;
         Ok(Self { files, texts, vars, names })
     }
 
@@ -111,21 +118,41 @@ impl<'run> Interpolation<'run> {
     }
 
     /// What Docker made of the files, with the values in the place of their placeholders.
-    pub(super) fn restore_values(&self, resolved: &mut Value) {
+    ///
+    /// # Errors
+    /// That they would make it too long.
+    pub(super) fn restore_values(&self, resolved: &mut Value) -> Result<(), String> {
+        let mut left = MOST;
+        let mut too_long = None;
         for_each_text(resolved, &mut |text| {
             if text.contains(&self.names.placeholder) {
-                for (index, _, value) in self.plain() {
-                    *text = text.replace(&self.names.placeholder(index), value);
+                for (index, name, value) in self.plain() {
+                    let placeholder = self.names.placeholder(index);
+                    let added = text.matches(&placeholder).count() * value.len();
+                    match left.checked_sub(added) {
+                        Some(rest) => left = rest,
+                        None => too_long = Some(name.clone()),
+                    }
+                    if too_long.is_none() {
+                        *text = text.replace(&placeholder, value);
+                    }
                 }
             }
         });
+        if let Some(name) = too_long {
+            return Err(format!("the values of {name} and others come to more than {} MB", MOST >> 20));
+        }
         let services = resolved.get_mut("services").and_then(Value::as_object_mut);
         let environments = services.into_iter().flatten().filter_map(|(_, service)| service.get_mut("environment"));
         for (name, entry) in environments.filter_map(Value::as_object_mut).flatten() {
             if let (Value::Null, Some(value)) = (&entry, self.vars.get(name)) {
+                left = left
+                    .checked_sub(value.len())
+                    .ok_or_else(|| format!("the values of {name} and others come to more than {} MB", MOST >> 20))?;
                 *entry = Value::from(value.clone());
             }
         }
+        Ok(())
     }
 }
 
@@ -154,18 +181,20 @@ fn for_each_text(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
 }
 
 impl Names {
-    fn apart_from(texts: &[Vec<u8>], vars: &BTreeMap<String, String>) -> Self {
-        let mut number = 0_u32;
+    fn apart_from(
+        texts: &[Vec<u8>],
+        vars: &BTreeMap<String, String>,
+        random: &mut dyn FnMut() -> Result<String, String>,
+    ) -> Result<Self, String> {
         loop {
-            let beginning = format!("CCCI{number}");
+            let beginning = format!("CCCI{}", random()?);
             let is_in =
                 |text: &[u8]| text.windows(beginning.len()).any(|part| part.eq_ignore_ascii_case(beginning.as_bytes()));
             if !texts.iter().any(|text| is_in(text))
                 && !vars.iter().any(|(name, value)| is_in(name.as_bytes()) || is_in(value.as_bytes()))
             {
-                return Self { variable: format!("{beginning}N_"), placeholder: format!("{beginning}P_") };
+                return Ok(Self { variable: format!("{beginning}N_"), placeholder: format!("{beginning}P_") });
             }
-            number += 1;
         }
     }
 
@@ -217,10 +246,27 @@ mod tests {
         assert_eq!(put("${A:?${B}} $A-$B"), "${N_A:?${N_B}} $N_A-$N_B");
     }
 
+    fn counted() -> impl FnMut() -> Result<String, String> {
+        let mut number = 0_u32..;
+        move || number.next().map(|number| number.to_string()).ok_or_else(String::new)
+    }
+
+    #[test]
+    fn names_cannot_be_guessed_and_values_do_not_blow_a_file_up() {
+        let vars = BTreeMap::from([("A".to_owned(), "x".repeat(1 << 16))]);
+        let of = || Interpolation::of(&[], &vars).unwrap();
+        assert_ne!(of().names.placeholder, of().names.placeholder);
+        let interpolation = of();
+        let many = |count: usize| json!({"a": interpolation.names.placeholder(0).repeat(count)});
+        interpolation.restore_values(&mut many(MOST >> 16)).unwrap();
+        let why = interpolation.restore_values(&mut many((MOST >> 16) + 1)).unwrap_err();
+        assert!(why.contains("values of A"), "{why}");
+    }
+
     #[test]
     fn names_are_made_that_nobody_uses() {
         let vars = BTreeMap::from([("A".to_owned(), "ccci1n_".to_owned())]);
-        assert_eq!(Names::apart_from(&[b"CCCI0".to_vec()], &vars).variable, "CCCI2N_");
+        assert_eq!(Names::apart_from(&[b"CCCI0".to_vec()], &vars, &mut counted()).unwrap().variable, "CCCI2N_");
     }
 
     #[test]
@@ -235,7 +281,7 @@ mod tests {
         let mut resolved = json!({"services": {"app": {"environment": {
             "GREETING": "P_1_", "PATH": null, "OTHER": null, "EMPTY": "", "LITERAL": "x"
         }}}});
-        interpolation.restore_values(&mut resolved);
+        interpolation.restore_values(&mut resolved).unwrap();
         assert_eq!(
             resolved["services"]["app"]["environment"],
             json!({"GREETING": "GREETING=a$b", "PATH": "PATH=a$b", "OTHER": null, "EMPTY": "", "LITERAL": "x"})
@@ -245,7 +291,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_renamed_is_renamed_back(text in "([$A{}:?\\-b1\n ]|\\PC){0,40}") {
-            let names = Names::apart_from(&[text.clone().into_bytes()], &BTreeMap::new());
+            let names = Names::apart_from(&[text.clone().into_bytes()], &BTreeMap::new(), &mut counted()).unwrap();
             let put = String::from_utf8(names.put_into(text.as_bytes())).unwrap();
             prop_assert_eq!(put.replace(&names.variable, ""), text);
         }

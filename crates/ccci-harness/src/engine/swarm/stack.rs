@@ -52,7 +52,7 @@ impl Stack {
         let text = String::from_utf8(done.stdout).map_err(|error| not_read(&error))?;
         let mut value: Value =
             serde_saphyr::from_str(&interpolation.restore_names(&text)).map_err(|error| not_read(&error))?;
-        interpolation.restore_values(&mut value);
+        interpolation.restore_values(&mut value).map_err(EngineError::Recipe)?;
         Ok(Self(value))
     }
 
