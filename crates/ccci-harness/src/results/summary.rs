@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use ccci_core::rundir::{RunDir, RunDirError, file};
+use ccci_core::substrate::Object;
+use ccci_core::teardown::Removed;
+
 use super::Results;
 use crate::outcome::{Outcome, Tier};
 
@@ -50,6 +54,12 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
         None if results.verdict.is_on_the_tests() => "teardown: NOT KNOWN, there is no report of it".to_owned(),
         None => "teardown: nothing was deployed, or there is no receipt".to_owned(),
     });
+    // What is left has a name: whoever has to remove it by hand begins here.
+    let left = results.receipt.iter().flat_map(|receipt| &receipt.residue);
+    lines.extend(left.map(|left| format!("  left: {}: {}", left.what, left.why.replace('\n', " "))));
+    if results.receipt.is_none() {
+        lines.extend(not_known_to_be_gone(&RunDir::open(dir.to_owned())));
+    }
     if let Some(kept) = &results.kept {
         lines.push(match &kept.why {
             None => format!("kept for quick runs: {} bytes", kept.bytes),
@@ -67,6 +77,27 @@ pub(crate) fn lines(results: &Results, dir: &Path) -> Vec<String> {
     lines
 }
 
+/// Without a teardown report: what the run had written down that it would make, and no reaper saw go.
+fn not_known_to_be_gone(dir: &RunDir) -> Vec<String> {
+    let unread =
+        |what: &str, error: &RunDirError| vec![format!("  not known to be gone: {what} cannot be read: {error}")];
+    let planned = match dir.planned() {
+        Ok(planned) => planned,
+        Err(error) => return unread("the record of what was planned", &error),
+    };
+    let (removed, mut lines) = match dir.lines::<Removed>(file::REMOVED) {
+        Ok(removed) => (removed.items, Vec::new()),
+        // Then nothing counts as gone.
+        Err(error) => (Vec::new(), unread("the journal of what was removed", &error)),
+    };
+    let gone =
+        |object: &Object| removed.iter().any(|gone| gone.object.kind == object.kind && gone.object.name == object.name);
+    lines.extend(
+        planned.iter().filter(|object| !gone(object)).map(|object| format!("  not known to be gone: {object}")),
+    );
+    lines
+}
+
 /// What the level is against the last time.
 fn change(results: &Results) -> String {
     results.previous.as_ref().filter(|before| before.level != results.level).map_or_else(String::new, |before| {
@@ -77,4 +108,26 @@ fn change(results: &Results) -> String {
 
 fn objects(number: usize) -> String {
     if number == 1 { "1 object".to_owned() } else { format!("{number} objects") }
+}
+
+#[cfg(test)]
+mod tests {
+    use ccci_core::substrate::Kind;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_was_planned_and_not_seen_removed_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = RunDir::open(temp.path().to_owned());
+        assert!(not_known_to_be_gone(&dir).is_empty(), "nothing was planned");
+        let object = |name: &str| Object { kind: Kind::Volume, name: name.to_owned(), id: String::new() };
+        dir.append(file::PLANNED, &object("gone")).unwrap();
+        dir.append(file::PLANNED, &object("data")).unwrap();
+        let removed =
+            Removed { object: Object { id: "17".to_owned(), ..object("gone") }, removed_at: Timestamp::now() };
+        dir.append(file::REMOVED, &removed).unwrap();
+        assert_eq!(not_known_to_be_gone(&dir), ["  not known to be gone: volume data"]);
+    }
 }
