@@ -52,7 +52,8 @@ pub struct Group {
 /// does not let us, which fails no run.
 #[must_use]
 pub fn make(lock_mark: &str, limits: &Limits) -> Option<Group> {
-    if !weaken::on(Protection::RunGroup) {
+    // In a group everything is found: what finds the untagged descendants of a run shows only without one.
+    if !weaken::on(Protection::RunGroup) || !weaken::on(Protection::Descendants) {
         return None;
     }
     let made = make_in(&places_of_own(), &name_of(lock_mark), limits);
