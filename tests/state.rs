@@ -448,3 +448,21 @@ fn what_a_clone_does_not_have_is_said() {
     let log = host.run().env("SRC", shallow.to_str().unwrap()).env("STAGES", "install").end().expect_clean(0).log();
     assert!(log.contains("the source is shallow"), "{log}");
 }
+
+#[test]
+fn a_number_is_the_same_however_it_is_written_and_an_empty_variable_is_none() {
+    let host = Host::new();
+    let stages = ["--stages", "install"];
+    let said = |pr: &str| {
+        let step = host.run().env("PR", pr).env("CCCI_RUN_ID", "").env("DRONE_BUILD_NUMBER", "").args(stages);
+        let log = step.end().expect(0).out();
+        log.lines().find(|line| line.contains("== run ")).unwrap().to_owned()
+    };
+    let (padded, plain) = (said("007"), said("7"));
+    assert!(padded.contains("== run manual-"), "{padded}");
+    let app = |line: &str| line.split(" on ").nth(1).unwrap().to_owned();
+    assert_eq!(app(&padded), app(&plain));
+    // What looks like an option is no name.
+    let refused = host.run().env("CCCI_RUN_ID", "-x").args(stages).end().expect(2);
+    assert!(refused.err().contains("run id `-x` is not valid"), "{}", refused.err());
+}

@@ -23,7 +23,7 @@ const HEX: usize = 6;
 pub enum NameError {
     /// The recipe's name has characters that no recipe repository has, or none that a domain can use.
     #[error(
-        "recipe name `{0}` is not valid: letters, digits, `.`, `_` and `-`, at least one of a-z or 0-9, at most 64 characters"
+        "recipe name `{0}` is not valid: letters, digits, `.`, `_` and `-`, not starting with a dot or a dash, at least one of a-z or 0-9, at most 64 characters"
     )]
     Recipe(String),
     /// The base domain is no DNS name, or too long for a Swarm stack name.
@@ -31,11 +31,11 @@ pub enum NameError {
     Base(String),
     /// The run id cannot be a directory's name.
     #[error(
-        "run id `{0}` is not valid: letters, digits, `.`, `_` and `-`, not starting with a dot, at most 64 characters"
+        "run id `{0}` is not valid: letters, digits, `.`, `_` and `-`, not starting with a dot or a dash, at most 64 characters"
     )]
     RunId(String),
     /// The guard's name cannot be part of a lock file's name.
-    #[error("guard name `{0}` is not valid: a-z, 0-9, `_` and `-`, at most 64 characters")]
+    #[error("guard name `{0}` is not valid: a-z, 0-9, `_` and `-`, not starting with a dash, at most 64 characters")]
     Guard(String),
     /// Not an app domain under this base.
     #[error("`{0}` is not an app domain of this host: expected `<1-4 of a-z0-9>-<6 hex>.{1}`")]
@@ -44,7 +44,8 @@ pub enum NameError {
 
 fn is_file_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
-        && !text.starts_with('.')
+        // A dash at its beginning makes an option of it for every program that it is given to.
+        && !text.starts_with(['.', '-'])
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
@@ -138,6 +139,7 @@ impl GuardName {
     /// [`NameError::Guard`] for what could not be part of a lock file's name.
     pub fn new(text: &str) -> Result<Self, NameError> {
         let ok = (1..=64).contains(&text.len())
+            && !text.starts_with('-')
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
         if ok { Ok(Self(text.to_owned())) } else { Err(NameError::Guard(text.to_owned())) }
     }
@@ -277,7 +279,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_derived_is_recognised_in_every_spelling(recipe in "[a-zA-Z0-9._-]{0,20}[a-z0-9]", pr in "[0-9]{1,5}", git_ref in "\\PC{1,40}") {
-            prop_assume!(!recipe.starts_with('.'));
+            prop_assume!(!recipe.starts_with(['.', '-']));
             let domain = Domain::derive(&RecipeName::new(&recipe).unwrap(), &pr, &git_ref, &base());
             prop_assert_eq!(Domain::parse(domain.as_str(), &base()), Some(domain.clone()));
             prop_assert_eq!(Domain::from_stack_name(&domain.stack_name(), &base()), Some(domain.clone()));
@@ -345,5 +347,13 @@ mod tests {
         for bad in ["", "CI.example", "ci..example", "-ci.example", "ci_example"] {
             assert!(BaseDomain::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn no_name_is_an_option_of_a_program() {
+        for name in ["-x", "--help", "-"] {
+            assert!(RecipeName::new(name).is_err() && RunId::new(name).is_err() && GuardName::new(name).is_err());
+        }
+        assert!(RecipeName::new("a-b").is_ok() && RunId::new("manual-1").is_ok() && GuardName::new("a-").is_ok());
     }
 }

@@ -223,6 +223,15 @@ impl RunDir {
         clear().map_err(|source| self.failed("clear", "", source))
     }
 
+    /// Writes what says whether a teardown is still to come: tried again, as a disk may be full for a moment, and a
+    /// teardown that nobody knows of runs twice.
+    ///
+    /// # Errors
+    /// The last try's.
+    pub fn insist(&self, write: impl Fn(&Self) -> Result<(), RunDirError>) -> Result<(), RunDirError> {
+        (1..WRITTEN_AGAIN).find_map(|_| write(self).ok()).map_or_else(|| write(self), Ok)
+    }
+
     /// Makes an empty file, which says something by being there. A power cut may take it back.
     ///
     /// # Errors
@@ -298,6 +307,9 @@ impl RunDir {
         Ok(self.lines(file::PLANNED)?.items)
     }
 }
+
+/// How often what decides on a teardown is written.
+const WRITTEN_AGAIN: usize = 4;
 
 /// What a file is called that is still being written.
 pub const TEMPORARY: &str = ".new-";

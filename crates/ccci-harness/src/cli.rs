@@ -242,7 +242,11 @@ fn digits(text: &str) -> Result<String, String> {
     // Drone leaves variables empty where there is no pull request.
     match text {
         "" => Ok("0".to_owned()),
-        text if text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
+        // `007` is 7: the number is a part of what an app's domain is made of.
+        text if text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let number = text.trim_start_matches('0');
+            Ok(if number.is_empty() { "0" } else { number }.to_owned())
+        }
         _ => Err("it is a pull request's number, such as 12".to_owned()),
     }
 }

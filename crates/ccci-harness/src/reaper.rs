@@ -134,10 +134,10 @@ pub(crate) fn reap(plan: &Plan, dir: &RunDir, lock: AppLock, mode: Mode, until: 
     // Another reaper could not write it either; how this one ended says whether anything is left.
     let written = if plan.outlasts_the_host() {
         // Whoever finds the directory knows by it whether a teardown is still to come.
-        dir.write_json(receipt_file, &receipt)
+        dir.insist(|dir| dir.write_json(receipt_file, &receipt))
     } else {
         // For its supervisor alone: a clean guard's directory goes with it.
-        dir.put_json(receipt_file, &receipt)
+        dir.insist(|dir| dir.put_json(receipt_file, &receipt))
     };
     if let Err(error) = written {
         console.say(&format!("!! there is no receipt: {error}"));
@@ -278,7 +278,7 @@ fn orphaned(
             .and_then(|result| result.write(dir))
             .map(|()| None),
     };
-    let marked = if clean { dir.mark(file::CLEAN) } else { Ok(()) };
+    let marked = if clean { dir.insist(|dir| dir.mark(file::CLEAN)) } else { Ok(()) };
     // A guard that left something stays in the index: the next one of the name runs its teardown.
     if concluded.is_ok()
         && marked.is_ok()

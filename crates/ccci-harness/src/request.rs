@@ -85,7 +85,8 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         // Shown and nothing else: what it says was decided before the build was started.
         approval: std::env::var("CCCI_APPROVAL").ok().filter(|text| !text.is_empty()),
     });
-    let fallback = std::env::var("DRONE_BUILD_NUMBER").unwrap_or_else(|_| format!("manual-{}", std::process::id()));
+    let build = std::env::var("DRONE_BUILD_NUMBER").ok().filter(|number| !number.is_empty());
+    let fallback = build.unwrap_or_else(|| format!("manual-{}", std::process::id()));
     let keep = run.keep.unwrap_or_default();
     let plan = plan(settings, &LockName::App(domain), job, run.output.json)?;
     // What the app stays up for comes on top: the tests keep their time.

@@ -235,7 +235,7 @@ pub(crate) fn of_dead(
         Job::Recipe(_) => Some(conclude(plan, dir, &facts, console)?),
         Job::Guard(job) => {
             guard::assemble(plan, job, &facts, &Evidence::read(dir), Timestamp::now()).write(dir)?;
-            dir.mark(file::CLEAN)?;
+            dir.insist(|dir| dir.mark(file::CLEAN))?;
             None
         }
     };

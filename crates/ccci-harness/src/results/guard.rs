@@ -123,7 +123,7 @@ pub(crate) fn conclude(
         console.say(&format!("cc-ci-run: {reason}"));
     }
     if result.clean {
-        dir.mark(file::CLEAN)?;
+        dir.insist(|dir| dir.mark(file::CLEAN))?;
     } else {
         console.say(&format!("cc-ci-run: {} left something behind; see {}", plan.subject(), dir.path().display()));
     }
