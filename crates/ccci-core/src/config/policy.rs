@@ -133,8 +133,6 @@ pub struct Limits {
     pub tree_mb: u64,
     /// Kilobytes of a compose file, of `.env.sample` and of `abra.sh`.
     pub file_kb: u64,
-    /// Characters of a generated secret.
-    pub secret_length: usize,
     /// Megabytes of memory for a container. Zero: as much as the recipe says.
     pub memory_mb: u64,
     /// Processes and threads in a container. Zero: as many as the recipe says.
@@ -154,7 +152,6 @@ impl Default for Limits {
             files: 20_000,
             tree_mb: 1024,
             file_kb: 1024,
-            secret_length: 4096,
             memory_mb: 4096,
             pids: 8192,
             cpus: 4,
