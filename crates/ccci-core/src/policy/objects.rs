@@ -92,7 +92,11 @@ fn own(at: &str, kind: &str, key: &str, value: &Value, policy: &Policy, found: &
 
 /// Labels by which Docker, abra and this program know what is whose.
 pub(super) fn labels(at: &str, value: Option<&Value>, found: &mut Found<'_>) {
-    let claims = |label: &str| ["com.docker.", "io.docker.", "cc-ci."].iter().any(|own| label.starts_with(own));
+    // Hints for a load balancer name nothing of Docker's own.
+    let claims = |label: &str| {
+        let own = ["com.docker.", "io.docker.", "cc-ci."].iter().any(|own| label.starts_with(own));
+        own && !label.starts_with("com.docker.lb.")
+    };
     let claimed: Vec<&String> = members(value).map(|(label, _)| label).filter(|label| claims(label)).collect();
     for label in claimed {
         let at = format!("{at}.{label}");

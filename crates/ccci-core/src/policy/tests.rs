@@ -470,6 +470,12 @@ fn variables_do_not_blow_a_file_up() {
 }
 
 #[test]
+fn hints_for_a_load_balancer_are_no_claim_on_what_is_dockers() {
+    accepted(&label("com.docker.lb.hosts", "x"));
+    refused(Rule::Names, "services.app.deploy.labels.com.docker.lbx", &label("com.docker.lbx", "x"));
+}
+
+#[test]
 fn a_stack_takes_no_more_of_the_host_than_its_share() {
     let subnet = |subnet: &str| json!({"networks": {"x": {"ipam": {"config": [{"subnet": subnet}]}}}});
     refused(Rule::Limits, "networks.x.ipam.config", &subnet("10.128.0.0/9"));
