@@ -1,8 +1,8 @@
 //! What a recipe may ask of the host. Whoever opens a pull request writes the recipe; what is deployed runs
 //! under a daemon that is root.
 //!
-//! Three looks, each before anything is made: at the tree as it is on disk ([`tree`]), at the compose files
-//! before Docker reads them, as Docker itself would read what they lead to ([`files`]), and at the file
+//! Three looks, each before anything is made: at the tree as it is on disk (`tree`), at the compose files
+//! before Docker reads them, as Docker itself would read what they lead to (`files`), and at the file
 //! that Docker made of them ([`judge`]). Whatever is not known to be harmless is refused; the operator's
 //! `[policy]` grants exceptions, and each that was needed is named.
 

@@ -15,7 +15,8 @@ use super::{Ground, env_files};
 use crate::round::Kind;
 
 /// An app that is up at once, with all that an app can have.
-const RECIPE_TOML: &str = "[health]\nnone = \"it has no port\"\n[timeouts]\ndeploy = \"20s\"\nmonitor = \"0s\"\ntest = \"1m\"\n[local.services.app]\n\
+const RECIPE_TOML: &str = "[health]\nnone = \"it has no port\"\n\
+    [timeouts]\ndeploy = \"20s\"\nmonitor = \"0s\"\ntest = \"1m\"\n[local.services.app]\n\
     command = [\"sleep\", \"infinity\"]\nvolumes = [\"data\"]\nsecrets = [\"key\"]\n";
 /// Leaves a process behind that left its session.
 const TEST: &str = "#!/bin/sh\n(setsid sleep 1000 >/dev/null 2>&1 &)\nsleep 0.05\n";

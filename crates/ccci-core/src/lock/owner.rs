@@ -117,7 +117,7 @@ pub(super) fn read(file: &File) -> Result<Option<Owner>, Unreadable> {
     look(|| file.read_at(&mut buffer, 0).map(|length| buffer[..length].to_vec()))
 }
 
-/// [`read`], by path; `None` where there is no such file either.
+/// `read`, by path; `None` where there is no such file either.
 ///
 /// # Errors
 /// [`Unreadable`].

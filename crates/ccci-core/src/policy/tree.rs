@@ -78,7 +78,7 @@ impl<'a> Tree<'a> {
     /// Reads a file of the tree; links are followed as long as they stay in it. `None` when it is not there.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// `Refused`.
     pub fn read(self, path: &Path, most: u64) -> Result<Option<Vec<u8>>, Refused> {
         match self.open(path, most) {
             Ok(file) => {
@@ -95,7 +95,7 @@ impl<'a> Tree<'a> {
     /// That this is a file of the tree, of at most so many bytes.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// `Refused`.
     pub fn expect_file(self, path: &Path, most: u64) -> Result<(), Refused> {
         self.open(path, most).map(drop)
     }
