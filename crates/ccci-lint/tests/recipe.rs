@@ -4,7 +4,7 @@
 
 mod kit;
 
-use kit::{Verdict, repository, stand_ins};
+use kit::{Verdict, repository};
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
@@ -17,10 +17,14 @@ fn recipe(says: &str) -> (TempDir, Shell) {
     shell.write_file("compose.yml", COMPOSE).unwrap();
     shell.write_file(".env.sample", "TYPE=hello\n").unwrap();
     commit(&shell);
-    stand_ins(&shell, "abra", false);
-    let file = dir.path().join(".git/says");
-    shell.write_file(&file, says).unwrap();
-    shell.set_var("LINT_SAYS", file);
+    // A copy with its words beside it: the environment of a program has no variable of a caller's.
+    let stand_in = dir.path().join(".git/stand-in");
+    shell.create_dir(&stand_in).unwrap();
+    shell.copy_file(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand-ins/abra/abra"), stand_in.join("abra")).unwrap();
+    shell.write_file(stand_in.join("says"), says).unwrap();
+    let path = shell.var_os("PATH").unwrap();
+    let dirs = std::iter::once(stand_in).chain(std::env::split_paths(&path));
+    shell.set_var("PATH", std::env::join_paths(dirs).unwrap());
     (dir, shell)
 }
 

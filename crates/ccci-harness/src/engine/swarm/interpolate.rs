@@ -54,7 +54,7 @@ impl<'run> Interpolation<'run> {
         Ok(Self { files, texts, vars, names })
     }
 
-    /// Has Docker merge and interpolate the files. What it printed is for [`Interpolation::restore`].
+    /// Has Docker merge and interpolate the files. What it printed is for [`Interpolation::restore_names`].
     ///
     /// # Errors
     /// [`ProcessError`], in the words of the files; or why they could not be handed over.

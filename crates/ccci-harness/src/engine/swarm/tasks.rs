@@ -35,7 +35,7 @@ impl Facts<'_> {
     }
 }
 
-/// The tasks of the service as it is now. One of an earlier version says nothing about this one ([6]), and neither
+/// The tasks of the service as it is now. One of an earlier version says nothing about this one (`[6]`), and neither
 /// does one of an earlier run of a job.
 pub(super) fn present<'task>(service: &Service, tasks: &[&'task Task]) -> Vec<&'task Task> {
     let iteration = service.job_status.as_ref().map(|status| status.job_iteration);
