@@ -4,7 +4,7 @@
 
 mod kit;
 
-use kit::{Verdict, repository};
+use kit::{Verdict, repository, stand_ins};
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
@@ -22,9 +22,7 @@ fn recipe(says: &str) -> (TempDir, Shell) {
     shell.create_dir(&stand_in).unwrap();
     shell.copy_file(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand-ins/abra/abra"), stand_in.join("abra")).unwrap();
     shell.write_file(stand_in.join("says"), says).unwrap();
-    let path = shell.var_os("PATH").unwrap();
-    let dirs = std::iter::once(stand_in).chain(std::env::split_paths(&path));
-    shell.set_var("PATH", std::env::join_paths(dirs).unwrap());
+    stand_ins(&shell, &stand_in, false);
     (dir, shell)
 }
 

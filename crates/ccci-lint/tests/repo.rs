@@ -23,7 +23,7 @@ fn tree() -> (TempDir, Shell) {
     // Whoever runs the tests may build elsewhere, or with more flags.
     shell.set_var("CARGO_TARGET_DIR", dir.path().join("target"));
     shell.set_var("RUSTFLAGS", "");
-    stand_ins(&shell, "nix", true);
+    stand_ins(&shell, "nix".as_ref(), true);
     (dir, shell)
 }
 

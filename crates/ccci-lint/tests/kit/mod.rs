@@ -34,9 +34,9 @@ pub(crate) fn repository() -> (TempDir, Shell) {
     (dir, shell)
 }
 
-/// With these stand-ins before what the `PATH` has, or only for what it has not.
-pub(crate) fn stand_ins(shell: &Shell, which: &str, only_where_missing: bool) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-ins").join(which);
+/// With the stand-ins of this folder before what the `PATH` has, or only for what it has not.
+pub(crate) fn stand_ins(shell: &Shell, dir: &Path, only_where_missing: bool) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-ins").join(dir);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<_> = std::env::split_paths(&path).collect();
     dirs.insert(if only_where_missing { dirs.len() } else { 0 }, dir);
