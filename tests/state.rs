@@ -466,3 +466,40 @@ fn a_number_is_the_same_however_it_is_written_and_an_empty_variable_is_none() {
     let refused = host.run().env("CCCI_RUN_ID", "-x").args(stages).end().expect(2);
     assert!(refused.err().contains("run id `-x` is not valid"), "{}", refused.err());
 }
+
+#[test]
+fn a_variable_without_a_value_is_not_set() {
+    let host = Host::new();
+    let mut step = host.run().args(["--stages", "install"]);
+    let names = [
+        "REF",
+        "PR",
+        "STAGES",
+        "VERSION",
+        "EXTRA_ENV",
+        "CCCI_QUICK",
+        "CCCI_REPOSITORY",
+        "CCCI_RUNS_DIR",
+        "CCCI_STATE_DIR",
+        "CCCI_ABRA_DIR",
+        "CCCI_APP_LOCK_DIR",
+        "CCCI_PARENT_PID",
+        "CCCI_APPROVAL",
+        "CCCI_SKIP_FETCH",
+        "DRONE_STAGE_STARTED",
+        "DRONE_BUILD_LINK",
+    ];
+    for name in names {
+        step = step.env(name, "");
+    }
+    step.untold().end().expect_clean(0);
+    let local = host.command(&["cc-ci-run", "run", "--help"]).env("CCCI_ENGINE", "").env("CCCI_SETTINGS", "");
+    assert!(local.end().expect(0).out().contains("--engine"));
+    let none = host.command(&["cc-ci-run", "run"]).env("RECIPE", "").end().expect(2);
+    assert!(none.err().contains("required arguments were not provided"), "{}", none.err());
+    let exec = host.command(&["cc-ci-run", "exec", "--", "true"]).env("CCCI_APP_DOMAIN", "").end().expect(2);
+    assert!(exec.err().contains("--domain"), "{}", exec.err());
+    let swept =
+        host.command(&["cc-ci-janitor", "sweep", "--config"]).args([host.path("settings.toml").to_str().unwrap()]);
+    swept.env("CCCI_SETTINGS", "").end().expect(0);
+}

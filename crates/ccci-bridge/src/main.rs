@@ -61,7 +61,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match ccci_manual::arguments::<Cli>() {
         Ok(cli) => cli,
         Err(error) => {
             let _unseen = error.print();

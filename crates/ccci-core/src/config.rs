@@ -216,7 +216,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`], naming the file, the key and the line.
     pub fn load(explicit: Option<&Path>) -> Result<Self, ConfigError> {
-        let named = explicit.map(Path::to_owned).or_else(|| std::env::var_os("CCCI_SETTINGS").map(PathBuf::from));
+        let named = explicit.map(Path::to_owned).or_else(|| path_of("CCCI_SETTINGS"));
         match named {
             Some(path) => Self::read(&path),
             None if Path::new(SETTINGS_FILE).exists() => Self::read(Path::new(SETTINGS_FILE)),
@@ -266,6 +266,11 @@ impl Settings {
     }
 }
 
+/// The path in a variable; one without a value is not set.
+fn path_of(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// Where everything is on this host, for this user.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Places {
@@ -289,7 +294,7 @@ impl Places {
     /// # Errors
     /// [`ConfigError::NoHome`] when neither can be had, [`ConfigError::Value`] for a relative path.
     pub fn find(settings: &Settings) -> Result<Self, ConfigError> {
-        let set = |key: &'static str, value: &Option<PathBuf>| match std::env::var_os(key).map(PathBuf::from) {
+        let set = |key: &'static str, value: &Option<PathBuf>| match path_of(key) {
             Some(path) if path.is_absolute() => Ok(Some(path)),
             Some(path) => Err(ConfigError::Value {
                 path: "environment".to_owned(),

@@ -32,13 +32,12 @@ use std::time::Duration;
 
 use ccci_core::lifetime::cause;
 use ccci_core::rundir::RunDir;
-use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match ccci_manual::arguments::<Cli>() {
         Ok(cli) => cli,
         Err(error) => {
             // A closed stdout or stderr must not turn help into a failure.

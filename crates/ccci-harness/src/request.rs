@@ -81,7 +81,7 @@ pub(crate) fn of_run(run: Run, mut settings: Settings, cwd: &Path) -> anyhow::Re
         extra_env: run.env.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
         keep: run.keep,
         repository: run.repository,
-        link: std::env::var("DRONE_BUILD_LINK").ok(),
+        link: std::env::var("DRONE_BUILD_LINK").ok().filter(|link| !link.is_empty()),
         // Shown and nothing else: what it says was decided before the build was started.
         approval: std::env::var("CCCI_APPROVAL").ok().filter(|text| !text.is_empty()),
     });

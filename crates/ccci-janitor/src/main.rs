@@ -68,7 +68,7 @@ struct Sweep {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match ccci_manual::arguments::<Cli>() {
         Ok(cli) => cli,
         Err(error) => {
             let _unseen = error.print();

@@ -1,4 +1,4 @@
-//! Man pages and shell completions, written by each program about itself.
+//! Man pages and shell completions, written by each program about itself; and its arguments, as they are read.
 //!
 //! A hidden `generate` command instead of a build script: packagers call the binary that they ship, so
 //! the pages cannot be about another version of it. Owns no text: every word is the program's own help.
@@ -6,8 +6,23 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, Subcommand};
+use clap::{Command, Parser, Subcommand};
 use clap_complete::Shell;
+
+/// The program's arguments. A variable without a value stands for none: that is what a CI leaves where there is nothing.
+///
+/// # Errors
+/// What is wrong with them, for the person who called it; or what was asked for: the help, the version.
+pub fn arguments<T: Parser>() -> Result<T, clap::Error> {
+    let mut matches = unset_empty(T::command()).try_get_matches()?;
+    T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut T::command()))
+}
+
+fn unset_empty(command: Command) -> Command {
+    let empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if empty(&arg) { arg.env(None::<&'static str>) } else { arg });
+    command.mut_subcommands(unset_empty)
+}
 
 /// What the hidden `generate` command writes.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]

@@ -49,6 +49,8 @@ pub fn arm() -> Result<Pid, ParentError> {
         prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from)?;
     }
     let told = match std::env::var(PARENT_PID_VAR) {
+        // What a CI leaves of a variable without a value.
+        Ok(text) if text.is_empty() => None,
         Ok(text) => Some(text.parse::<i32>().map(Pid::from_raw).map_err(|_| ParentError::NotAPid(text))?),
         Err(_) => None,
     };
