@@ -431,3 +431,17 @@ fn a_guard_that_was_killed_while_it_waited_has_no_teardown() {
     host.guard("db", &[], "true").end().expect_clean(0);
     assert_eq!(torn_down(&host), "");
 }
+
+#[test]
+fn a_guard_inside_one_of_its_own_name_says_that_it_waits_for_itself() {
+    let host = Host::new();
+    let around = |inner: &str| {
+        let nested = format!("true && cc-ci-run guard --name {inner} --wait-timeout 200ms -- true");
+        host.guard("db", &[], &nested).end()
+    };
+    let own = around("db").expect(75).err();
+    assert!(own.contains("it waits for itself, until the holder's deadline; use another name inside"), "{own}");
+    assert!(own.contains("db was not free within"), "{own}");
+    let other = around("db2").expect_clean(0).err();
+    assert!(!other.contains("waits for itself"), "{other}");
+}

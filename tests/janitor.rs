@@ -629,7 +629,10 @@ fn ended_runs_and_their_waits_are_counted_once_and_outlast_their_directories() {
     for run in &runs {
         let results = run.join("results.json");
         let mut text: Value = serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
-        text["phases"].as_array_mut().unwrap().push(serde_json::json!({"name": "wait", "milliseconds": 250}));
+        let phases = text["phases"].as_array_mut().unwrap();
+        // Under load a run has a wait of its own, of a millisecond.
+        phases.retain(|phase| phase["name"] != "wait");
+        phases.push(serde_json::json!({"name": "wait", "milliseconds": 250}));
         fs::write(&results, text.to_string()).unwrap();
         age(&results, 2);
     }
