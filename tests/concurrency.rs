@@ -95,6 +95,35 @@ fn four_runs_of_one_domain_go_one_after_the_other() {
 }
 
 #[test]
+fn a_newcomer_overtakes_nobody_who_waits() {
+    let host = Host::new();
+    let lock = host.guard_lock("db");
+    let (first, gate) = holder(&host, "db");
+    let second = host.guard("db", &[], "exit 0").start();
+    second.waits_for(&lock);
+    // Woken by the release, it does not come to take the lock: nobody holds it then.
+    second.signal_keeper(Signal::SIGSTOP);
+    gate.open();
+    let _done = first.end().expect(0);
+    host::until("the lock is free", || host.kernel_on(&lock).iter().all(|entry| entry.waits).then_some(()));
+    let refused = host.guard("db", &["--on-conflict", "fail"], "exit 0").end().expect(75);
+    assert!(refused.err().contains("--on-conflict is `fail`"), "{}", refused.err());
+    // The janitor is no newcomer, and leaves to whoever waits what that finds.
+    host.command(&["cc-ci-janitor", "sweep"]).end().expect(0);
+    second.signal_keeper(Signal::SIGCONT);
+    let _done = second.end().expect(0);
+    // One that was cancelled is in nobody's way.
+    let (first, gate) = holder(&host, "db");
+    let second = host.guard("db", &[], "exit 0").start();
+    second.waits_for(&lock);
+    second.signal_keeper(Signal::SIGTERM);
+    let _cancelled = second.end().expect(143);
+    gate.open();
+    let _done = first.end().expect(0);
+    host.guard("db", &["--on-conflict", "fail"], "exit 0").end().expect_clean(0);
+}
+
+#[test]
 fn eight_different_apps_run_at_once_and_never_wait() {
     let host = Host::new();
     let gate = host.gate("up");
@@ -464,31 +493,41 @@ fn a_holder_whose_file_merely_vanished_takes_it_again_to_tear_down() {
 #[test]
 fn what_is_no_lock_file_of_ours_is_named_and_left_alone() {
     let host = Host::new();
-    let lock = host.guard_lock("db");
-    let path = lock.path();
+    host.settings("max_tests = 1\n");
+    let dir = host.path("locks");
     let target = host.path("target");
-    let make = |what: &str| match what {
+    let make = |path: &std::path::Path, what: &str| match what {
         "a symlink" => std::os::unix::fs::symlink(&target, path).unwrap(),
         "a directory" => fs::create_dir(path).unwrap(),
         "a FIFO" => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
         _ => {
-            fs::write(path, "x").unwrap();
+            fs::write(path, "").unwrap();
             std::os::unix::fs::chown(path, Some(1), None).unwrap();
         }
     };
-    for what in ["a symlink", "a directory", "a FIFO", "owned by uid 1"] {
-        // Only root can give a file away.
-        if what.starts_with("owned") && !nix::unistd::geteuid().is_root() {
-            continue;
+    // A guard has no share of the host lock.
+    let locks = [
+        (host.guard_lock("db").path().to_owned(), true),
+        (dir.join("cc-ci-slot-0.lock"), true),
+        (dir.join("cc-ci-host.lock"), false),
+    ];
+    for (path, guard) in &locks {
+        for what in ["a symlink", "a directory", "a FIFO", "owned by uid 1"] {
+            // Only root can give a file away.
+            if what.starts_with("owned") && !nix::unistd::geteuid().is_root() {
+                continue;
+            }
+            make(path, what);
+            let before = fs::symlink_metadata(path).unwrap();
+            let launch = if *guard { host.guard("db", &[], "exit 0") } else { host.run().env("STAGES", "install") };
+            let ended = launch.end().expect(69);
+            let said = ended.out() + &ended.err();
+            assert!(said.contains(&format!("{} is {what}", path.display())), "{said}");
+            let after = fs::symlink_metadata(path).unwrap();
+            assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()), "{what} was touched");
+            assert!(!target.exists(), "a symlink was followed");
+            if after.is_dir() { fs::remove_dir(path).unwrap() } else { fs::remove_file(path).unwrap() }
         }
-        make(what);
-        let before = fs::symlink_metadata(path).unwrap();
-        let ended = host.guard("db", &[], "exit 0").end().expect(69);
-        assert!(ended.err().contains(&format!("{} is {what}", path.display())), "{}", ended.err());
-        let after = fs::symlink_metadata(path).unwrap();
-        assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()), "{what} was touched");
-        assert!(!target.exists(), "a symlink was followed");
-        if after.is_dir() { fs::remove_dir(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
     host.assert_clean();
 }

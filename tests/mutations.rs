@@ -23,6 +23,7 @@ const fn guarding(protection: Protection) -> (&'static str, &'static str) {
     match protection {
         Protection::InodeCheck => ("concurrency", "a_waiter_on_an_unlinked_file_goes_on_to_wait_on_the_live_one"),
         Protection::Queue => ("concurrency", "four_runs_of_one_domain_go_one_after_the_other"),
+        Protection::Overtaking => ("concurrency", "a_newcomer_overtakes_nobody_who_waits"),
         Protection::HolderVerify => ("concurrency", "a_holder_whose_file_was_taken_over_touches_nothing_more"),
         Protection::Cloexec => ("concurrency", "a_dead_holders_lock_is_free_at_once_though_its_services_live"),
         Protection::ParentDeathSignal => ("lifetime", "a_cancel_leaves_nothing::Install"),

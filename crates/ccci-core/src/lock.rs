@@ -5,77 +5,26 @@
 //! it calls held is the lock of the *path* at that moment (incident `[inode]`: a waiter may wake up on a file
 //! that somebody unlinked). It does not decide what to do about an owner; nothing steals.
 
+mod file;
 pub mod owner;
 pub mod proc_locks;
 mod queue;
 pub mod slots;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::name::LockName;
 use crate::weaken::{self, Protection};
+pub use file::LockError;
+use file::open_to_read;
 pub use owner::{Owner, Unreadable};
-
-/// Why a lock could not be taken, kept or released.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// The lock directory is not there.
-    #[error(
-        "lock directory {dir} does not exist: create it (on NixOS the module's tmpfiles rule does) or set CCCI_APP_LOCK_DIR"
-    )]
-    NoDirectory {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// Something else has the lock file's name.
-    #[error(
-        "{path} is {what}, not a lock file of ours: it is never followed or replaced; look at it and remove it by hand"
-    )]
-    NotOurs {
-        /// The path.
-        path: PathBuf,
-        /// What is there.
-        what: String,
-    },
-    /// Another run holds it.
-    #[error("{path} is held by another run")]
-    Held {
-        /// The lock file.
-        path: PathBuf,
-    },
-    /// Held by us once, and the path is no longer this file: somebody's clean-up removed it.
-    #[error("lock file {path} was removed or replaced by somebody while we held it: nothing more is touched under it")]
-    Lost {
-        /// The lock file.
-        path: PathBuf,
-    },
-    /// Any other answer of the kernel.
-    #[error("cannot {doing} lock file {path}: {source}{}", hint(source))]
-    Os {
-        /// What was tried.
-        doing: &'static str,
-        /// The lock file.
-        path: PathBuf,
-        /// The answer.
-        source: io::Error,
-    },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "; is this the right user, and CCCI_APP_LOCK_DIR the right place?",
-        _ => "",
-    }
-}
 
 /// Where a lock file is, and what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,83 +53,49 @@ impl LockPath {
         &self.name
     }
 
-    /// Opens or makes the file without following, truncating or blocking on anything.
     fn open(&self, create: bool) -> Result<File, LockError> {
-        let mut flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        if !weaken::on(Protection::NoFollow) {
-            flags.remove(OFlag::O_NOFOLLOW);
-        }
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .mode(0o600)
-            .custom_flags(flags.bits())
-            .open(&self.path);
-        let file = opened.map_err(|source| self.explain_open(source))?;
-        let meta = file.metadata().map_err(|source| self.os("stat", source))?;
-        if !meta.is_file() {
-            return Err(self.not_ours(describe(meta.file_type())));
-        }
-        let me = nix::unistd::geteuid().as_raw();
-        if meta.uid() != me {
-            return Err(self.not_ours(format!("owned by uid {}, while this runs as uid {me}", meta.uid())));
-        }
-        Ok(file)
-    }
-
-    fn explain_open(&self, source: io::Error) -> LockError {
-        if let Ok(meta) = self.path.symlink_metadata()
-            && !meta.is_file()
-        {
-            return self.not_ours(describe(meta.file_type()));
-        }
-        match (source.kind(), self.path.parent()) {
-            (io::ErrorKind::NotFound, Some(dir)) if !dir.is_dir() => LockError::NoDirectory { dir: dir.to_owned() },
-            _ => self.os("open", source),
-        }
-    }
-
-    fn not_ours(&self, what: impl Into<String>) -> LockError {
-        LockError::NotOurs { path: self.path.clone(), what: what.into() }
+        file::open(&self.path, create)
     }
 
     fn os(&self, doing: &'static str, source: io::Error) -> LockError {
-        LockError::Os { doing, path: self.path.clone(), source }
+        file::os(&self.path, doing, source)
     }
 
     /// Whether `file` is still what the path names, with its name intact.
     fn is_live(&self, file: &File) -> Result<bool, LockError> {
-        let held = file.metadata().map_err(|source| self.os("stat", source))?;
-        match self.path.symlink_metadata() {
-            Ok(there) => Ok(held.nlink() > 0 && there.dev() == held.dev() && there.ino() == held.ino()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(self.os("stat", source)),
-        }
+        file::is_live(&self.path, file)
     }
 
-    /// Takes the lock if it is free now. A missing file is made only if `create` says so.
+    /// Takes the lock if it is free now and nobody waits for it: a newcomer overtakes nobody. A missing file is made
+    /// only if `create` says so.
     ///
     /// `Ok(None)`: there is no such file (only without `create`), or it vanished under the probe.
     ///
     /// # Errors
-    /// [`LockError::Held`] when another run has it.
+    /// [`LockError::Held`] when another run has it, or waits for it and is about to have it.
     pub fn try_acquire(&self, create: bool) -> Result<Option<AppLock>, LockError> {
-        for _ in 0..8 {
+        self.try_to(create, |file| !weaken::on(Protection::Overtaking) || !queue::is_joined(file))
+    }
+
+    /// Takes the lock if it is free now, whoever waits for it: to clean up after the dead. Whoever waits has it next.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when another run has it.
+    pub fn probe(&self, create: bool) -> Result<Option<AppLock>, LockError> {
+        self.try_to(create, |_| true)
+    }
+
+    fn try_to(&self, create: bool, may: impl Fn(&File) -> bool) -> Result<Option<AppLock>, LockError> {
+        for _ in 0..file::TRIES {
             let file = match self.open(create) {
                 Err(LockError::Os { source, .. }) if !create && source.kind() == io::ErrorKind::NotFound => {
                     return Ok(None);
                 }
                 other => other?,
             };
-            match fs2::FileExt::try_lock_exclusive(&file) {
-                Ok(()) => {}
-                Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                    if weaken::on(Protection::Exclusion) {
-                        return Err(LockError::Held { path: self.path.clone() });
-                    }
-                }
-                Err(source) => return Err(self.os("lock", source)),
+            let free = may(&file) && file::granted(&self.path, fs2::FileExt::try_lock_exclusive(&file))?;
+            if !free && weaken::on(Protection::Exclusion) {
+                return Err(LockError::Held { path: self.path.clone() });
             }
             if !weaken::on(Protection::InodeCheck) || self.is_live(&file)? {
                 return Ok(Some(AppLock { at: self.clone(), file }));
@@ -201,8 +116,14 @@ impl LockPath {
     /// # Errors
     /// [`LockError`] when the file cannot be opened.
     pub fn wait(&self) -> Result<Waiting, LockError> {
+        self.wait_behind(MAKES_WAY)
+    }
+
+    fn wait_behind(&self, ways: u32) -> Result<Waiting, LockError> {
         // Open here, so that what is wrong with the path is said at once.
         let first = self.open(true)?;
+        let place = queue::Place::now();
+        place.join(&first);
         let (sender, result) = mpsc::channel();
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| self.os("wait for", errno.into()))?;
@@ -215,47 +136,40 @@ impl LockPath {
         )]
         let started = waiter.spawn(move || {
             // A receiver that is gone means that the process is on its way out.
-            let _gone = sender.send(at.block_on(first));
+            let _gone = sender.send(at.block_on(first, place, ways));
             let _full = rustix::io::write(&bell, &1u64.to_ne_bytes());
         });
         let thread = started.map_err(|source| self.os("wait for", source))?;
         Ok(Waiting { wake, result, thread: Some(thread) })
     }
 
-    fn block_on(&self, first: File) -> Result<AppLock, LockError> {
+    /// Waits in the kernel's queue, which whoever comes at the moment of a release may pass by: who has the lock and is
+    /// not the first in `lock/queue.rs` gives it up again, and lets those who came earlier take it.
+    fn block_on(&self, first: File, place: queue::Place, mut ways: u32) -> Result<AppLock, LockError> {
         let mut file = first;
         loop {
-            queue::join(&file);
             fs2::FileExt::lock_exclusive(&file).map_err(|source| self.os("lock", source))?;
-            queue::leave(&file);
-            if !weaken::on(Protection::InodeCheck) || self.is_live(&file)? {
+            if weaken::on(Protection::InodeCheck) && !self.is_live(&file)? {
+                file = self.open(true)?;
+                place.join(&file);
+            } else if place.is_behind(&file) && ways > 0 {
+                ways -= 1;
+                fs2::FileExt::unlock(&file).map_err(|source| self.os("unlock", source))?;
+                // Woken early, it only asks once more.
+                let _over = nix::poll::poll(&mut [], LETS_PASS);
+            } else {
+                queue::leave(&file);
                 return Ok(AppLock { at: self.clone(), file });
             }
-            file = self.open(true)?;
         }
     }
 }
 
-/// Opens what is at a lock file's path, to read: never followed, never blocked on.
-fn open_to_read(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
-}
-
-fn describe(kind: std::fs::FileType) -> &'static str {
-    use std::os::unix::fs::FileTypeExt;
-    if kind.is_symlink() {
-        "a symlink"
-    } else if kind.is_dir() {
-        "a directory"
-    } else if kind.is_fifo() {
-        "a FIFO"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }
-}
+/// How often a waiter lets others take the lock that came earlier: about a second. One that is stopped takes nothing, and
+/// everybody would wait until it goes on.
+const MAKES_WAY: u32 = 1000;
+/// For so long, in milliseconds, it leaves the lock to them each time.
+const LETS_PASS: u8 = 1;
 
 /// A wait for the lock; its fd becomes readable when the wait is over.
 #[derive(Debug)]
@@ -348,7 +262,8 @@ impl AppLock {
     pub fn regain(self) -> Result<Self, LockError> {
         match self.verify() {
             Ok(()) => Ok(self),
-            Err(LockError::Lost { path }) => match self.at.try_acquire(true) {
+            // It was ours before anybody waited.
+            Err(LockError::Lost { path }) => match self.at.probe(true) {
                 Ok(Some(lock)) => Ok(lock),
                 Ok(None) | Err(LockError::Held { .. }) => Err(LockError::Lost { path }),
                 Err(other) => Err(other),
@@ -394,15 +309,22 @@ impl AppLock {
     /// # Errors
     /// What the kernel says; the lock is given up all the same.
     pub fn release(self) -> Result<(), LockError> {
-        if self.at.is_live(&self.file)? {
-            let gone =
-                if queue::is_joined(&self.file) { self.file.set_len(0) } else { std::fs::remove_file(&self.at.path) };
-            match gone {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.at.os("remove", error)),
-                _ => {}
-            }
+        let removed = self.remove();
+        let unlocked = fs2::FileExt::unlock(&self.file).map_err(|source| self.at.os("unlock", source));
+        removed.and(unlocked)
+    }
+
+    /// Removes the file, or empties it for those who wait on it. One that is no longer the path's is nobody's.
+    fn remove(&self) -> Result<(), LockError> {
+        if !self.at.is_live(&self.file)? {
+            return Ok(());
         }
-        fs2::FileExt::unlock(&self.file).map_err(|source| self.at.os("unlock", source))
+        let gone =
+            if queue::is_joined(&self.file) { self.file.set_len(0) } else { std::fs::remove_file(&self.at.path) };
+        match gone {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.at.os("remove", error)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -468,5 +390,59 @@ mod tests {
         assert!(at.wait().is_err());
         let gone = lock_in(&dir.path().join("none"));
         assert!(matches!(gone.try_acquire(true), Err(LockError::NoDirectory { .. })));
+    }
+
+    #[test]
+    fn a_newcomer_lets_those_go_first_who_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = lock_in(dir.path());
+        let held = at.try_acquire(true).unwrap().unwrap();
+        let earlier = at.open(true).unwrap();
+        queue::Place::now().join(&earlier);
+        held.release().unwrap();
+        // Free, and somebody was woken who has not come to take it yet.
+        assert!(matches!(at.try_acquire(true), Err(LockError::Held { .. })));
+        drop(at.probe(true).unwrap().expect("what cleans up is no newcomer"));
+        let mut newcomer = at.wait_behind(u32::MAX).unwrap();
+        // Between two of its tries it has not got it.
+        while fs2::FileExt::try_lock_exclusive(&earlier).is_err() {
+            assert!(newcomer.outcome().is_none(), "it has overtaken somebody");
+        }
+        assert!(newcomer.outcome().is_none(), "it has overtaken somebody");
+        drop(earlier);
+        let mut bell = [nix::poll::PollFd::new(newcomer.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let _rung = nix::poll::poll(&mut bell, nix::poll::PollTimeout::NONE).unwrap();
+        newcomer.outcome().unwrap().unwrap().release().unwrap();
+        assert!(!at.path().exists(), "nobody waits any more");
+    }
+
+    #[test]
+    fn one_that_waits_and_takes_nothing_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = lock_in(dir.path());
+        let stopped = at.open(true).unwrap();
+        queue::Place::now().join(&stopped);
+        let mut newcomer = at.wait_behind(3).unwrap();
+        let mut bell = [nix::poll::PollFd::new(newcomer.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let _rung = nix::poll::poll(&mut bell, nix::poll::PollTimeout::NONE).unwrap();
+        newcomer.outcome().unwrap().unwrap().release().unwrap();
+        assert!(at.path().exists(), "it keeps its place");
+    }
+
+    #[test]
+    fn a_lock_is_given_up_though_its_file_cannot_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = lock_in(dir.path());
+        let held = at.try_acquire(true).unwrap().unwrap();
+        let share = held.share().unwrap();
+        // The path can no longer be looked at.
+        let file = at.open(false).unwrap();
+        std::fs::rename(dir.path(), dir.path().with_extension("away")).unwrap();
+        std::fs::write(dir.path(), "").unwrap();
+        assert!(matches!(held.release(), Err(LockError::Os { doing: "stat", .. })));
+        fs2::FileExt::try_lock_exclusive(&file).expect("no share of it holds on");
+        drop(share);
+        std::fs::remove_file(dir.path()).unwrap();
+        std::fs::rename(dir.path().with_extension("away"), dir.path()).unwrap();
     }
 }

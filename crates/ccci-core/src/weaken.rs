@@ -25,6 +25,8 @@ protections! {
     InodeCheck,
     /// The lock's file stays for who waits behind it.
     Queue,
+    /// Whoever comes later does not get the lock before those who wait for it.
+    Overtaking,
     /// The holder looks at its lock file again before each destructive step.
     HolderVerify,
     /// The lock's fd is closed when a child executes another program.

@@ -168,7 +168,7 @@ impl Sweep<'_> {
 
     /// Takes the lock, or says why it is left alone.
     fn ask_the_lock(&mut self, at: &LockPath, create: bool) -> Option<AppLock> {
-        match at.try_acquire(create) {
+        match at.probe(create) {
             Ok(lock) => lock,
             Err(LockError::Held { .. }) => {
                 self.report_holder(at);
@@ -370,7 +370,7 @@ impl Sweep<'_> {
         for Stray { path, domain } in strays {
             let at = LockPath::new(&self.places.lock_dir, LockName::App(domain));
             // A dry run makes no lock file: where there is none, nobody has it.
-            let lock = match at.try_acquire(!self.options.dry_run) {
+            let lock = match at.probe(!self.options.dry_run) {
                 Ok(lock) => lock,
                 Err(LockError::Held { .. }) => continue,
                 Err(error) => {

@@ -1,20 +1,23 @@
 //! Slots: how many runs may work at once (`max_tests`), and the host lock that keeps image pruning
 //! away from live runs.
 //!
-//! A slot is a lock file like any other, `cc-ci-slot-<n>.lock`; who has any of them may work. A run
+//! A slot is a lock file like any other, `cc-ci-slot-<n>.lock`, with every check of an app's (`lock/file.rs`); who has
+//! any of them may work. A run
 //! takes its app's lock first and a slot second, so a run that waits for its app takes nobody's turn.
 //!
 //! Changes are watched for once nothing was free: a watch that is given up costs 7 ms, in which the kernel waits until
 //! nobody looks at it any more.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::file::{self, LockError};
+use crate::weaken::{self, Protection};
 
 /// Something that a run waits for once it has its app's lock.
 pub trait Turn {
@@ -27,8 +30,8 @@ pub trait Turn {
     /// once more a moment later.
     ///
     /// # Errors
-    /// What `open(2)`, `flock(2)` or `inotify(7)` says.
-    fn try_take(&mut self) -> io::Result<Option<Self::Taken>>;
+    /// What is wrong with the file, or what `open(2)`, `flock(2)` or `inotify(7)` says.
+    fn try_take(&mut self) -> Result<Option<Self::Taken>, LockError>;
 
     /// Readable when it may have become free.
     fn changes(&self) -> Option<BorrowedFd<'_>>;
@@ -50,13 +53,17 @@ impl Watch {
     }
 
     /// A lock that is given up, also by a SIGKILL, shows as the close of a file opened for writing.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self) -> Result<(), LockError> {
         if self.changes.is_none() {
-            let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            changes.add_watch(&self.dir, AddWatchFlags::IN_CLOSE_WRITE)?;
-            self.changes = Some(changes);
+            self.changes = Some(self.watched().map_err(|errno| file::os(&self.dir, "watch", errno.into()))?);
         }
         Ok(())
+    }
+
+    fn watched(&self) -> nix::Result<Inotify> {
+        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        changes.add_watch(&self.dir, AddWatchFlags::IN_CLOSE_WRITE)?;
+        Ok(changes)
     }
 
     fn changes(&self) -> Option<BorrowedFd<'_>> {
@@ -97,15 +104,17 @@ impl Slots {
 impl Turn for Slots {
     type Taken = Slot;
 
-    fn try_take(&mut self) -> io::Result<Option<Slot>> {
+    fn try_take(&mut self) -> Result<Option<Slot>, LockError> {
         for number in 0..self.count as usize {
-            if number == self.files.len() {
-                self.files.push(open(&self.watch.dir.join(format!("cc-ci-slot-{number}.lock")))?);
-            }
-            if granted(fs2::FileExt::try_lock_exclusive(&self.files[number]))? {
+            let path = self.watch.dir.join(format!("cc-ci-slot-{number}.lock"));
+            let opened = (number < self.files.len()).then(|| self.files.remove(number));
+            let (file, taken) = take(&path, opened, fs2::FileExt::try_lock_exclusive)?;
+            if taken {
                 // The others are closed, and opened anew should anybody want another slot.
-                return Ok(std::mem::take(&mut self.files).into_iter().nth(number).map(|file| Slot { _file: file }));
+                self.files.clear();
+                return Ok(Some(Slot { _file: file }));
             }
+            self.files.insert(number, file);
         }
         self.watch.begin()?;
         Ok(None)
@@ -145,12 +154,9 @@ impl Host {
 impl Turn for Host {
     type Taken = Share;
 
-    fn try_take(&mut self) -> io::Result<Option<Share>> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => open_host_lock(&self.watch.dir)?,
-        };
-        if granted(fs2::FileExt::try_lock_shared(&file))? {
+    fn try_take(&mut self) -> Result<Option<Share>, LockError> {
+        let (file, taken) = take(&host_lock(&self.watch.dir), self.file.take(), fs2::FileExt::try_lock_shared)?;
+        if taken {
             return Ok(Some(Share { _file: file }));
         }
         self.file = Some(file);
@@ -167,30 +173,78 @@ impl Turn for Host {
     }
 }
 
-fn granted(answer: io::Result<()>) -> io::Result<bool> {
-    match answer {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
-        Err(error) => Err(error),
-    }
+/// The host lock, as an image prune has it.
+#[derive(Debug)]
+#[must_use = "runs may begin as soon as this is dropped"]
+pub struct Alone {
+    _file: File,
 }
 
-/// The host lock's file, shared by live runs, exclusive for an image prune.
+/// The host lock, alone; `None` while a run has a share of it.
 ///
 /// # Errors
-/// When it cannot be opened.
-pub fn open_host_lock(dir: &Path) -> io::Result<File> {
-    open(&dir.join("cc-ci-host.lock"))
+/// What is wrong with its file.
+pub fn alone(dir: &Path) -> Result<Option<Alone>, LockError> {
+    let lock = |file: &File| match weaken::on(Protection::PruneAlone) {
+        true => fs2::FileExt::try_lock_exclusive(file),
+        false => Ok(()),
+    };
+    let (file, taken) = take(&host_lock(dir), None, lock)?;
+    Ok(taken.then_some(Alone { _file: file }))
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags.bits())
-        .open(path)
+fn host_lock(dir: &Path) -> PathBuf {
+    dir.join("cc-ci-host.lock")
+}
+
+/// Locks the path's file without waiting, and says whether it was had: not the one of before, should somebody have
+/// replaced it, as whoever comes next locks the new one.
+fn take(
+    path: &Path,
+    mut opened: Option<File>,
+    lock: impl Fn(&File) -> io::Result<()>,
+) -> Result<(File, bool), LockError> {
+    for _ in 0..file::TRIES {
+        let file = match opened.take() {
+            Some(file) => file,
+            None => file::open(path, true)?,
+        };
+        let taken = file::granted(path, lock(&file))?;
+        if !weaken::on(Protection::InodeCheck) || file::is_live(path, &file)? {
+            return Ok((file, taken));
+        }
+    }
+    Err(file::os(path, "keep hold of", io::Error::other("it is replaced faster than it can be locked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_whose_file_was_replaced_is_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = || Slots::new(dir.path(), NonZeroU32::MIN);
+        let (holder, mut waiter) = (one().try_take().unwrap(), one());
+        assert!(holder.is_some() && waiter.try_take().unwrap().is_none());
+        std::fs::remove_file(dir.path().join("cc-ci-slot-0.lock")).unwrap();
+        let other = one().try_take().unwrap();
+        drop(holder);
+        assert!(other.is_some() && waiter.try_take().unwrap().is_none(), "another has the path's");
+        drop(other);
+        assert!(waiter.try_take().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_prune_and_runs_exclude_each_other_whoever_replaced_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut run, mut second) = (Host::new(dir.path()), Host::new(dir.path()));
+        let prune = alone(dir.path()).unwrap();
+        assert!(prune.is_some() && run.try_take().unwrap().is_none());
+        std::fs::remove_file(dir.path().join("cc-ci-host.lock")).unwrap();
+        let share = second.try_take().unwrap();
+        assert!(share.is_some() && run.try_take().unwrap().is_some(), "both on the new file");
+        drop(prune);
+        assert!(alone(dir.path()).unwrap().is_none(), "a run is live");
+    }
 }

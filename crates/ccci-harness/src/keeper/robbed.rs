@@ -4,13 +4,12 @@
 //! next change of the app and ends; until then the app is its own. So we wait until no part of it is left, with
 //! the lock in hand: the robbed run then leaves its app to us, and nobody comes in between.
 
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use ccci_core::config::OnConflict;
-use ccci_core::lock::AppLock;
 use ccci_core::lock::slots::Turn;
+use ccci_core::lock::{AppLock, LockError};
 use ccci_core::rundir::RunDir;
 use ccci_core::rundir::claim::{End, LiveRun, live_runs};
 use ccci_core::weaken::{self, Protection};
@@ -43,13 +42,15 @@ struct Robbed {
 }
 
 impl Robbed {
-    fn find(lock: &AppLock, own: &RunDir, runs_dir: &Path) -> io::Result<Option<Self>> {
-        let live = live_runs(runs_dir, lock.at().name(), Some(own.path()))?;
+    fn find(lock: &AppLock, own: &RunDir, runs_dir: &Path) -> Result<Option<Self>, LockError> {
+        let unknown =
+            |source| LockError::Os { doing: "tell whether a live run had", path: lock.at().path().to_owned(), source };
+        let live = live_runs(runs_dir, lock.at().name(), Some(own.path())).map_err(unknown)?;
         // Verified after the look: of two runs that see each other only one still has the path's file, so
         // they never wait for each other.
-        lock.verify().map_err(io::Error::other)?;
+        lock.verify()?;
         for run in live.into_iter().filter(LiveRun::had_its_lock) {
-            if let Some(end) = run.end()? {
+            if let Some(end) = run.end().map_err(unknown)? {
                 return Ok(Some(Self { run, end }));
             }
         }
@@ -68,7 +69,7 @@ struct Successor<'run> {
 impl Turn for Successor<'_> {
     type Taken = ();
 
-    fn try_take(&mut self) -> io::Result<Option<()>> {
+    fn try_take(&mut self) -> Result<Option<()>, LockError> {
         match Robbed::find(self.lock, self.dir, self.runs_dir)? {
             Some(robbed) => {
                 self.robbed = robbed;

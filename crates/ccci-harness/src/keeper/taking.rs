@@ -331,9 +331,10 @@ pub(crate) fn holder(path: &LockPath) -> String {
         Ok(Some((owner, false))) => {
             format!("{}, of which /proc/locks does not know (another part of it may hold on)", owner.describe())
         }
-        unknown => match proc_locks::of(path.path()).ok().and_then(|entries| entries.first().map(|entry| entry.pid)) {
-            Some(pid) if unknown.is_err() => format!("pid {pid}, whose record cannot be read"),
-            Some(pid) => format!("pid {pid}, which left no record"),
+        unknown => match proc_locks::of(path.path()).ok().and_then(|entries| entries.first().copied()) {
+            Some(entry) if entry.waits => format!("nobody at this moment; pid {} is about to take it", entry.pid),
+            Some(entry) if unknown.is_err() => format!("pid {}, whose record cannot be read", entry.pid),
+            Some(entry) => format!("pid {}, which left no record", entry.pid),
             None => "a run that left no record".to_owned(),
         },
     }

@@ -3,12 +3,8 @@
 //! Pruned is only what has no name, only on a disk that is nearly full, and only while no run is live
 //! (`[prune]`): runs hold the host lock together, a prune alone. Never `--all`, never volumes.
 
-use std::fs::File;
-use std::io;
-
 use ccci_core::docker::{Docker, DockerError, Endpoint};
-use ccci_core::lock::slots::open_host_lock;
-use ccci_core::weaken::{self, Protection};
+use ccci_core::lock::slots::alone;
 
 use super::Sweep;
 use crate::report::{Finding, Pruned};
@@ -45,12 +41,14 @@ impl Sweep<'_> {
             self.skipped(what, "would be done");
             return Ok(());
         }
-        let lock = match self.alone() {
-            Ok(lock) => lock,
+        let lock = match alone(&self.places.lock_dir) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                self.skipped(what, "a run is live");
+                return Ok(());
+            }
             Err(error) => {
-                let contended = error.raw_os_error() == fs2::lock_contended_error().raw_os_error();
-                let why = if contended { io::Error::other("a run is live") } else { error };
-                self.skipped(what, why);
+                self.skipped(what, error);
                 return Ok(());
             }
         };
@@ -59,14 +57,5 @@ impl Sweep<'_> {
         let pruned = pruned?;
         self.report.pruned = Some(Pruned { images: pruned.images_deleted.len(), bytes: pruned.space_reclaimed });
         Ok(())
-    }
-
-    /// The host lock, alone.
-    fn alone(&self) -> io::Result<File> {
-        let file = open_host_lock(&self.places.lock_dir)?;
-        if weaken::on(Protection::PruneAlone) {
-            fs2::FileExt::try_lock_exclusive(&file)?;
-        }
-        Ok(file)
     }
 }
