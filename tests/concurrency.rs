@@ -650,14 +650,48 @@ fn reap_refuses_a_live_run() {
     let services = host.service("app");
     let refused = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect(75);
     assert!(refused.err().contains("is held by another run"), "{}", refused.err());
+    let named = format!("is held by run {} (pid {}, ", step.id(), step.keeper());
+    assert!(refused.err().contains(&named) && refused.err().contains("send SIGTERM to that pid"), "{}", refused.err());
     assert_eq!(host.service("app"), services);
     // Nor one that was robbed of its lock file.
     fs::remove_file(host.app_lock().path()).unwrap();
     let refused = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect(75);
-    assert!(refused.err().contains("is alive, though it has not got its lock"), "{}", refused.err());
+    let named = format!("run {} (pid {}) is alive, though it has not got its lock", step.id(), step.keeper());
+    assert!(refused.err().contains(&named), "{}", refused.err());
     assert_eq!(host.service("app"), services);
     held.open();
     step.end().expect_clean(69);
+}
+
+#[test]
+fn a_reap_says_who_it_is_and_keeps_the_lock_file_of_what_is_not_clean() {
+    let host = Host::new();
+    let (up, slow) = (host.gate("up"), host.gate("slow"));
+    let _folder = moment::slow_to_stop(host.folder("hello"), &slow).script("test_install.sh", &up.pass());
+    let mut step = host.run().env("STAGES", "install").start();
+    up.reached();
+    moment::abandon(&mut step);
+    let _plain = host.folder("hello");
+    let reap = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).start();
+    slow.reached();
+    let next = host.run().env("STAGES", "install").start();
+    next.says("held by run reap-");
+    assert!(next.log().contains("phase reaping, asked for by hand"), "{}", next.log());
+    slow.open();
+    assert!(reap.end().expect(0).out().contains("clean"));
+    next.end().expect_clean(0);
+
+    moment::leave_orphan(&host);
+    let volumes = host.app_dir().join("volumes");
+    fs::rename(&volumes, host.path("volumes")).unwrap();
+    fs::write(&volumes, "").unwrap();
+    let _not_clean = host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect(1);
+    let record: Value = serde_json::from_slice(&fs::read(host.app_lock().path()).unwrap()).unwrap();
+    assert!(record["run_id"].as_str().unwrap().starts_with("reap-"), "{record:#}");
+    assert_eq!(host.kernel_on(&host.app_lock()), [], "nobody has it");
+    fs::remove_file(&volumes).unwrap();
+    fs::rename(host.path("volumes"), &volumes).unwrap();
+    host.command(&["cc-ci-run", "reap", host.domain().as_str()]).end().expect_clean(0);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! So: remove in order, look again until nothing is found twice in a row, and write down each object
 //! with the moment it went. What is left is named, and makes the run red.
 
+pub mod cleaner;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ use crate::progress::Progress;
 use crate::reaper::Mode;
 use crate::worker;
 pub(crate) use ear::{Ear, Wake};
-pub(crate) use taking::NotTaken;
+pub(crate) use taking::{NotTaken, holder};
 
 /// How a run under the lock ended, as far as the keeper knows.
 #[derive(Debug, Default)]

@@ -15,18 +15,16 @@ use ccci_core::config::{Places, Settings};
 use ccci_core::lifetime::clock::Deadline;
 use ccci_core::lifetime::signals::{CANCEL, Signals};
 use ccci_core::lock::proc_locks::Entry;
-use ccci_core::lock::{AppLock, LockError, LockPath, Owner};
+use ccci_core::lock::{AppLock, LockError, LockPath};
 use ccci_core::memory::{History, Memory};
 use ccci_core::name::{BaseDomain, Domain, LockName};
-use ccci_core::process::procfs::{Process, boot_id};
 use ccci_core::process::tagged::{self, Tag};
 use ccci_core::rundir::unfinished::DeadRun;
 use ccci_core::rundir::{RunDir, claim, unfinished};
 use ccci_core::snapshot::{Store, Stray};
 use ccci_core::substrate::{self, Substrate};
-use ccci_core::teardown::{Receipt, Teardown, take_down};
+use ccci_core::teardown::{Receipt, Teardown, cleaner, take_down};
 use ccci_core::weaken::{self, Protection};
-use jiff::{SignedDuration, Timestamp};
 
 use crate::plan::{Action, plan};
 use crate::report::{Finding, Report};
@@ -233,7 +231,8 @@ impl Sweep<'_> {
         let budget = (self.until.left() / 2).min(self.settings.teardown_budget).max(Duration::from_secs(1));
         // One that cannot be read tells nothing about whose it was.
         let before = lock.read_owner().ok().flatten();
-        if let Err(error) = lock.write_owner(&self.record(domain, before, budget)) {
+        let record = cleaner::record("janitor", "reaping an orphan", &at, before, budget);
+        if let Err(error) = lock.write_owner(&record) {
             // On a full disk the reap is what makes room.
             self.skipped(at.path().display().to_string(), format!("the owner record is out of date: {error}"));
         }
@@ -264,27 +263,6 @@ impl Sweep<'_> {
         // Of an app that would not go the file stays, with a record of who tried.
         if clean && let Err(error) = lock.release() {
             self.skipped(at.path().display().to_string(), error);
-        }
-    }
-
-    /// Who holds the lock now, for the run that comes to wait behind it.
-    fn record(&self, domain: &Domain, before: Option<Owner>, budget: Duration) -> Owner {
-        let Process { pid, start_ticks } = Process::own();
-        let now = Timestamp::now();
-        let end = SignedDuration::try_from(budget).ok().and_then(|budget| now.checked_add(budget).ok());
-        let (run_dir, recipe) = before.map_or_else(Default::default, |owner| (owner.run_dir, owner.recipe));
-        Owner {
-            run_id: format!("janitor-{pid}"),
-            pid,
-            start_ticks,
-            boot_id: boot_id(),
-            run_dir,
-            recipe: if recipe.is_empty() { domain.to_string() } else { recipe },
-            pr: None,
-            git_ref: None,
-            phase: "reaping an orphan".to_owned(),
-            since: now,
-            deadline: end.unwrap_or(now),
         }
     }
 
